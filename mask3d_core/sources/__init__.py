@@ -1,0 +1,77 @@
+"""Where frames come from: one file (or folder) per source, all behind one protocol.
+
+A new data set is one new file here with a class that satisfies :class:`Source`, plus one line in ``SOURCES``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from mask3d_core.errors import ConfigError
+from mask3d_core.frames import RGBDFrame
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Frames by index, each belonging to one sequence (a recording, a room). Reading is lazy; opening is quick.
+
+    Attributes:
+        name: kind of source, as in ``SOURCES``.
+        class_names: names of the semantic classes (index = class id), or () where there are no labels.
+    """
+
+    name: str
+    class_names: Sequence[str]
+
+    def __len__(self) -> int:
+        """How many frames."""
+        ...
+
+    def sequence(self, index: int) -> str:
+        """The sequence that frame belongs to, known without reading the frame."""
+        ...
+
+    def frame_name(self, index: int) -> str:
+        """The frame's name inside its sequence, known without reading the frame."""
+        ...
+
+    def read(self, index: int) -> RGBDFrame:
+        """Read one frame.
+
+        Raises:
+            FrameError: unreadable or inconsistent; names the file.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What this source is and how it was opened, as plain JSON values."""
+        ...
+
+
+SOURCES = {
+    "rooms": "mask3d_core.sources.rooms:Rooms",
+    "tum": "mask3d_core.sources.tum:TumSequence",
+    "folder": "mask3d_core.sources.folder:FolderSource",
+    "store": "mask3d_core.store:Store",
+}
+
+
+def open_source(kind: str, path: str | Path | None = None, **options: Any) -> Source:
+    """Open a source by its kind.
+
+    Args:
+        kind: a key of ``SOURCES``.
+        path: file or folder, for the sources that have one.
+        options: passed to the source's constructor.
+
+    Raises:
+        ConfigError: unknown kind.
+    """
+    if kind not in SOURCES:
+        raise ConfigError(f"source must be one of {', '.join(SOURCES)}; got {kind!r}")
+    module, _, name = SOURCES[kind].partition(":")
+    factory = getattr(importlib.import_module(module), name)
+    return factory(**options) if path is None else factory(path, **options)

@@ -1,0 +1,1 @@
+"""mask3d_viz: pure functions from tensors to pictures, clouds, charts and pages."""
