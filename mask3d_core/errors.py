@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 
 class Mask3DError(ValueError):
     """One clear line about a wrong input. The command line prints it and exits with 2.
@@ -12,10 +10,10 @@ class Mask3DError(ValueError):
         expected: what should have come.
         got: what came.
         remedy: what the person can do about it.
-        where: the file, frame or config key at fault.
+        where: the file, frame or config key at fault (anything that prints).
     """
 
-    def __init__(self, expected: str, got: str, remedy: str, where: str | Path | None = None):
+    def __init__(self, expected: str, got: str, remedy: str, where: object = None):
         self.expected, self.got, self.remedy = expected, got, remedy
         self.where = None if where is None else str(where)
         place = "" if where is None else f"{where}: "
@@ -40,7 +38,7 @@ class CheckpointError(Mask3DError):
 class ConfigError(Mask3DError):
     """A configuration asks for something impossible. ``problems`` lists all of them at once."""
 
-    def __init__(self, problems: list[str] | str, where: str | Path | None = None):
+    def __init__(self, problems: list[str] | str, where: object = None):
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__(
             "a valid configuration", f"{len(self.problems)} problem(s): " + "; ".join(self.problems),

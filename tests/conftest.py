@@ -32,5 +32,5 @@ def make_frame(height: int = 48, width: int = 64, seed: int = 0, holes: float = 
     depth = (1.0 + 0.01 * rows + 0.005 * columns).astype(np.float32)
     is_valid = generator.random((height, width)) >= holes
     color = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return RGBDFrame(color, depth, is_valid, Intrinsics(width, width, (width - 1) / 2, (height - 1) / 2),
+    return RGBDFrame(color, depth, is_valid, Intrinsics(float(width), float(width), (width - 1) / 2, (height - 1) / 2),
                      origin=FrameOrigin("memory", "plane", str(seed)))
