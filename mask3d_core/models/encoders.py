@@ -1,0 +1,99 @@
+"""One encoder per modality: a timm VisionTransformer, composed and never subclassed, that sees only visible patches."""
+
+from __future__ import annotations
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.layers import PatchEmbed, resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from mask3d_core.errors import ConfigError
+from mask3d_core.models.config import EncoderConfig
+from mask3d_core.models.patches import gather_visible, patchify, sincos_positions
+from mask3d_core.shapes import Float, Int
+
+
+def build_vit(config: EncoderConfig, image_size: tuple[int, int], patch: int, channels: int,
+              pretrained: bool = False) -> VisionTransformer:
+    """A timm VisionTransformer for this image size and number of channels.
+
+    Position embeddings of our own sizes start from sine-cosine codes (learned ones need more frames than a small run
+    has); a named timm model keeps its own start.
+
+    Raises:
+        ConfigError: unknown name, weights out of reach, or an architecture that is not a plain VisionTransformer.
+    """
+    if config.timm:
+        try:
+            vit = timm.create_model(config.timm, pretrained=pretrained, img_size=image_size, in_chans=channels,
+                                    num_classes=0)
+        except Exception as problem:  # timm raises RuntimeError, TypeError, network errors of several libraries
+            reason = str(problem).strip().splitlines()[0][:160] if str(problem).strip() else type(problem).__name__
+            what = "its weights could not be fetched (is there a network?)" if pretrained else "it cannot be built here"
+            raise ConfigError(f"timm model {config.timm!r}: {what}: {reason}") from problem
+        check_plain(vit, config.timm)
+    else:
+        vit = VisionTransformer(img_size=image_size, patch_size=patch, in_chans=channels, num_classes=0,
+                                global_pool="token", embed_dim=config.width, depth=config.depth, num_heads=config.heads)
+        with torch.no_grad():
+            vit.pos_embed[:, vit.num_prefix_tokens:] = 0.1 * sincos_positions(vit.patch_embed.grid_size, config.width)
+    if vit.patch_embed.patch_size != (patch, patch):
+        raise ConfigError(f"timm model {config.timm!r} has patches of {vit.patch_embed.patch_size}; "
+                          f"model.patch is {patch}")
+    return vit
+
+
+def check_plain(vit: nn.Module, name: str) -> None:
+    """Refuse everything but the plain VisionTransformer.
+
+    Raises:
+        ConfigError: in one line, with the class that came.
+    """
+    if type(vit) is not VisionTransformer or type(vit.patch_embed) is not PatchEmbed:
+        raise ConfigError(f"timm model {name!r} is a {type(vit).__name__}; only timm's plain VisionTransformer "
+                          "(vit_*, deit_*_patch16_224, *.dino, *.mae, *.augreg, ...) can see visible patches only")
+
+
+def positions(vit: VisionTransformer, grid: tuple[int, int]) -> tuple[Tensor | None, Tensor]:
+    """Position codes of the prefix tokens (or None) and of the patches of any grid (interpolated where it differs)."""
+    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    code = vit.pos_embed
+    if tuple(vit.patch_embed.grid_size) != tuple(grid):
+        code = resample_abs_pos_embed(code, list(grid), list(vit.patch_embed.grid_size), num_prefix_tokens=prefix)
+    return (code[:, :prefix] if prefix else None), code[:, prefix:]
+
+
+def encode_visible(vit: VisionTransformer, picture: Float[Tensor, "b c h w"], ids_keep: Int[Tensor, "b k"],
+                   is_padding: Tensor | None = None) -> Float[Tensor, "b p d"]:
+    """Run the transformer on the visible patches alone.
+
+    Args:
+        picture: normalised as the encoder expects it.
+        ids_keep: visible patches of each frame.
+        is_padding: Bool (b, k), entries nobody may attend to; None where there are none.
+
+    Returns:
+        (b, prefix + k, d): class and register tokens first, then the visible patches in the order of ``ids_keep``.
+    """
+    patch = vit.patch_embed.patch_size[0]
+    grid = (picture.shape[-2] // patch, picture.shape[-1] // patch)
+    projection = vit.patch_embed.proj
+    tokens = gather_visible(patchify(picture, patch), ids_keep)
+    tokens = vit.patch_embed.norm(F.linear(tokens, projection.weight.flatten(1), projection.bias))
+    prefix_code, patch_code = positions(vit, grid)
+    tokens = tokens + patch_code[0][ids_keep]
+    prefix = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
+    if prefix:
+        prefix = torch.cat(prefix, dim=1)
+        prefix = prefix if prefix_code is None else prefix + prefix_code
+        tokens = torch.cat([prefix.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
+    mask = None
+    if is_padding is not None:
+        may_attend = F.pad(~is_padding, (vit.num_prefix_tokens, 0), value=True)
+        mask = may_attend[:, None, None, :]
+    tokens = vit.norm_pre(vit.pos_drop(tokens))
+    for block in vit.blocks:
+        tokens = block(tokens) if mask is None else block(tokens, attn_mask=mask)
+    return vit.norm(tokens)
