@@ -1,0 +1,296 @@
+"""Rays against solids, tile by tile, in plain tensor operations.
+
+Every solid is a box, a cylinder or a ellipsoid stretched from unit size, so a ray is moved into the solid's own unit
+space and tested there. The image is cut into tiles of ``TILE`` x ``TILE`` pixels; each tile keeps the solids that its
+cone of rays can reach. Tiles are sorted by how many they keep, and the k-th candidate of all tiles that have one is
+tested at once: no padding, no scatter, and every frame's numbers are the same whatever else is in the batch.
+The ray parameter is depth along the optical axis, since rays are written as (x, y, 1) in the camera.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mask3d_core.sources.rooms.camera import NEAR
+
+TILE = 8
+FAR = 1e9
+
+
+@dataclass(frozen=True)
+class Solids:
+    """Solids of a chunk of frames, f frames with p solids each.
+
+    ``matrix`` (f, p, 3, 4): world to unit space, the last column the shift. ``half`` (f, p, 3) metres,
+    ``is_active`` (f, p), ``reach`` (f, p) radius of the bounding sphere, ``center`` (f, p, 3), ``counts`` per kind.
+    """
+
+    matrix: Tensor
+    half: Tensor
+    center: Tensor
+    reach: Tensor
+    is_active: Tensor
+    counts: tuple[int, int, int]
+
+    @staticmethod
+    def of(parts: dict) -> Solids:
+        """From :meth:`Parts.packed`, one row per frame."""
+        half, center = parts["half"], parts["center"]
+        rotation = parts["rotation"].unflatten(-1, (3, 3)).transpose(-1, -2)  # world to local
+        linear = rotation / half[..., None]
+        x, y, z = center.unbind(-1)
+        shift = -(linear[..., 0] * x[..., None] + linear[..., 1] * y[..., None] + linear[..., 2] * z[..., None])
+        hx, hy, hz = half.unbind(-1)
+        return Solids(torch.cat([linear, shift[..., None]], -1), half, center, torch.sqrt(hx * hx + hy * hy + hz * hz),
+                      parts["is_active"], parts["counts"])
+
+    def spans(self) -> list[tuple[str, slice]]:
+        """The range of each kind."""
+        ends = [0]
+        for count in self.counts:
+            ends.append(ends[-1] + count)
+        return [(kind, slice(ends[i], ends[i + 1])) for i, kind in enumerate(("box", "cylinder", "ellipsoid"))]
+
+
+def apply(matrix: Tensor, x: Tensor, y: Tensor, z: Tensor, point: bool) -> list[Tensor]:
+    """Rows of ``matrix`` (..., 3, 4) on a vector, or with the shift on a point; component by component."""
+    rows = []
+    for i in range(3):
+        value = matrix[..., i, 0] * x + matrix[..., i, 1] * y + matrix[..., i, 2] * z
+        rows.append(value + matrix[..., i, 3] if point else value)
+    return rows
+
+
+def reaches(origin: list[Tensor], direction: list[Tensor], margin: list[Tensor], low: float, high: float) -> Tensor:
+    """Whether the part low..high of a ray touches the unit box grown by ``margin``."""
+    enter = leave = None
+    for o, d, m in zip(origin, direction, margin):
+        inverse = 1 / d
+        middle = o * inverse
+        reach = inverse.abs_().mul_(m + 1)
+        near, far = (middle + reach).neg_(), reach.sub_(middle)
+        enter = near if enter is None else torch.maximum(enter, near, out=enter)
+        leave = far if leave is None else torch.minimum(leave, far, out=leave)
+    return (enter < leave) & (leave > low) & (enter < high)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """For tiles sorted by how many solids they keep: ``order`` the tile, ``first`` where its list starts in ``solids``;
+    ``alive[k]`` how many tiles have a k-th candidate."""
+
+    order: Tensor
+    first: Tensor
+    solids: Tensor
+    alive: list[int]
+
+    @staticmethod
+    def of(keep: Tensor, offset: int, stride: int) -> Candidates:
+        """From bool (f, t, p): solids ``offset`` .. ``offset + p`` of ``stride`` per frame."""
+        frames, tiles, _ = keep.shape
+        flat = keep.flatten(0, 1)
+        counts = flat.sum(1)
+        order = torch.argsort(counts, descending=True, stable=True)
+        start = counts.cumsum(0) - counts
+        tile, solid = flat.nonzero(as_tuple=True)
+        solids = solid + offset + torch.div(tile, tiles, rounding_mode="floor") * stride
+        histogram = torch.bincount(counts).tolist()
+        alive, left = [], frames * tiles
+        for count in histogram[:-1]:
+            left -= count
+            alive.append(left)
+        return Candidates(order, start[order], solids, alive)
+
+    def rounds(self):
+        """For k = 0, 1, ...: how many of the sorted tiles take part, and their k-th solid."""
+        for k, alive in enumerate(self.alive):
+            yield alive, self.solids[self.first[:alive] + k]
+
+
+def span_box(origin: list[Tensor], direction: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Where a ray enters and leaves the unit box; enters after it leaves when it misses."""
+    enter = leave = None
+    for o, d in zip(origin, direction):
+        inverse = d.reciprocal()
+        middle = inverse * o
+        reach = inverse.abs_()
+        near, far = (middle + reach).neg_(), reach.sub_(middle)
+        enter = near if enter is None else torch.maximum(enter, near, out=enter)
+        leave = far if leave is None else torch.minimum(leave, far, out=leave)
+    return enter, leave
+
+
+def _span_quadric(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Roots of a t^2 + 2 b t + c; not a number where there are none, which every comparison then refuses."""
+    root = (b * b - a * c).sqrt_()
+    inverse = 1 / a
+    return (-b - root) * inverse, (root - b) * inverse
+
+
+def span_cylinder(origin: list[Tensor], direction: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """As :func:`span_box` for the unit cylinder about z."""
+    (ox, oy, oz), (dx, dy, dz) = origin, direction
+    enter, leave = _span_quadric(dx * dx + dy * dy, ox * dx + oy * dy, ox * ox + oy * oy - 1)
+    inverse = 1 / dz
+    middle = oz * inverse
+    reach = inverse.abs_()
+    return torch.maximum(enter, -middle - reach), torch.minimum(leave, reach - middle)
+
+
+def span_ellipsoid(origin: list[Tensor], direction: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """As :func:`span_box` for the unit sphere."""
+    (ox, oy, oz), (dx, dy, dz) = origin, direction
+    return _span_quadric(dx * dx + dy * dy + dz * dz, ox * dx + oy * dy + oz * dz, ox * ox + oy * oy + oz * oz - 1)
+
+
+SPANS = {"box": span_box, "cylinder": span_cylinder, "ellipsoid": span_ellipsoid}
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Camera rays of f frames: world direction = base + column * across + row * down, per frame (f, 3) each."""
+
+    origin: Tensor
+    base: Tensor
+    across: Tensor
+    down: Tensor
+    rows: int
+    columns: int
+
+    @staticmethod
+    def of(intrinsics: Tensor, pose: Tensor, height: int, width: int) -> Rays:
+        """Rays whose parameter is z depth, for an image that is rounded up to whole tiles."""
+        fx, fy, cx, cy = (v[:, None] for v in intrinsics.unbind(1))
+        across, down = pose[:, :3, 0] / fx, pose[:, :3, 1] / fy
+        base = pose[:, :3, 2] - cx * across - cy * down
+        return Rays(pose[:, :3, 3], base, across, down, -(-height // TILE), -(-width // TILE))
+
+    def tiles(self) -> tuple[Tensor, Tensor]:
+        """First row and column of each tile, float32 (t,)."""
+        index = torch.arange(self.rows * self.columns, device=self.base.device)
+        row = torch.div(index, self.columns, rounding_mode="floor")
+        return (row * TILE).to(torch.float32), ((index - row * self.columns) * TILE).to(torch.float32)
+
+    def directions(self) -> list[Tensor]:
+        """World directions, three of (f, t, TILE, TILE)."""
+        row, column = self.tiles()
+        step = torch.arange(TILE, device=row.device, dtype=torch.float32)
+        x, y = (column[:, None] + step)[:, None, :], (row[:, None] + step)[:, :, None]
+        return [(self.base[:, i, None, None, None] + self.across[:, i, None, None, None] * x)
+                + self.down[:, i, None, None, None] * y for i in range(3)]
+
+
+def first_hits(solids: Solids, rays: Rays, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest solid on every camera ray.
+
+    Args:
+        solids: f frames.
+        rays: of the same frames.
+        spread: (f,) half a tile's diagonal at depth 1, metres.
+
+    Returns:
+        Depth (f, t, TILE, TILE), ``FAR`` where nothing is hit; index of the solid, -1 where nothing is hit.
+    """
+    frames, total = solids.reach.shape
+    row, column = rays.tiles()
+    device = row.device
+    origin = torch.stack(apply(solids.matrix, *(o[:, None] for o in rays.origin.unbind(1)), point=True), -1)
+    base, across, down = (torch.stack(apply(solids.matrix, *(v[:, None] for v in vector.unbind(1)), point=False), -1)
+                          for vector in (rays.base, rays.across, rays.down))
+    table = torch.cat([origin, base, across, down], -1).flatten(0, 1)  # (f * p, 12)
+
+    offset = solids.center - rays.origin[:, None]
+    x, y, z = offset.unbind(-1)
+    farthest = torch.sqrt(x * x + y * y + z * z) + solids.reach
+    margin = (spread[:, None] * farthest)[..., None] / solids.half
+    depth = torch.full((frames * len(row), TILE, TILE), FAR, device=device)
+    index = torch.full(depth.shape, -1, dtype=torch.int32, device=device)
+    middle = (TILE - 1) / 2
+    step = torch.arange(TILE, device=device, dtype=torch.float32)
+    tile_row, tile_column = row.repeat(frames), column.repeat(frames)
+    for kind, span in solids.spans():
+        if span.start == span.stop:
+            continue
+        rows_at = rays_at = None
+        direction = []
+        for i in range(3):
+            b, a, d = base[:, None, span, i], across[:, None, span, i], down[:, None, span, i]
+            columns_at = b + a * (column[:rays.columns, None] + middle)  # (f, columns, p)
+            rows_at = d * (row[::rays.columns, None] + middle)  # (f, rows, p)
+            direction.append((rows_at[:, :, None] + columns_at[:, None]).flatten(1, 2))
+        keep = reaches([origin[:, None, span, i] for i in range(3)], direction, [margin[:, None, span, i] for i in range(3)],
+                       NEAR, FAR)
+        keep &= solids.is_active[:, None, span]
+        candidates = Candidates.of(keep, span.start, total)
+        order = candidates.order
+        best, best_index = depth[order], index[order]
+        sorted_row, sorted_column = tile_row[order], tile_column[order]
+        for alive, solid in candidates.rounds():
+            values = table[solid]
+            local_origin = [values[:, i, None, None] for i in range(3)]
+            local = []
+            for i in range(3):
+                along = (values[:, 3 + i, None] + values[:, 6 + i, None] * (sorted_column[:alive, None] + step))[:, None, :]
+                local.append(along + (values[:, 9 + i, None] * (sorted_row[:alive, None] + step))[:, :, None])
+            enter, leave = SPANS[kind](local_origin, local)
+            is_nearer = (enter < leave) & (enter > NEAR) & (enter < best[:alive])
+            best[:alive] = torch.where(is_nearer, enter, best[:alive])
+            best_index[:alive] = torch.where(is_nearer, (solid % total).to(torch.int32)[:, None, None], best_index[:alive])
+        depth[order], index[order] = best, best_index
+    shape = (frames, len(row), TILE, TILE)
+    return depth.reshape(shape), index.reshape(shape)
+
+
+def shadowed(solids: Solids, points: list[Tensor], light: Tensor, jitter: list[Tensor], radius: Tensor) -> Tensor:
+    """Which points a lamp does not reach.
+
+    Args:
+        solids: f frames.
+        points: x, y, z of (f, t, TILE, TILE), already lifted off their surface.
+        light: (f, 3) its middle.
+        jitter: x, y, z of (TILE, TILE), where on a lamp of radius 1 each pixel looks.
+        radius: (f,) of the lamp, metres.
+
+    Returns:
+        bool (f, t, TILE, TILE).
+    """
+    frames, total = solids.reach.shape
+    tiles = points[0].shape[1]
+    low = [p.amin((2, 3)) for p in points]
+    high = [p.amax((2, 3)) for p in points]
+    center = [(a + b) / 2 for a, b in zip(low, high)]
+    box = [(b - a) / 2 for a, b in zip(low, high)]
+    size = torch.sqrt(box[0] * box[0] + box[1] * box[1] + box[2] * box[2])
+    size = torch.maximum(size, radius[:, None])  # the bundle is a tube from the tile's ball to the lamp's ball
+    lamp = apply(solids.matrix, *(v[:, None] for v in light.unbind(1)), point=True)
+    table = torch.cat([solids.matrix.flatten(2), torch.stack(lamp, -1), radius[:, None, None].expand(-1, total, 1)], -1).flatten(0, 1)
+    blocked = torch.zeros(frames * tiles, TILE, TILE, dtype=torch.bool, device=light.device)
+    flat = [p.flatten(0, 1) for p in points]
+    for kind, span in solids.spans():
+        if span.start == span.stop:
+            continue
+        matrix = solids.matrix[:, None, span]
+        start = apply(matrix, *(c[..., None] for c in center), point=True)
+        toward = [lamp[i][:, None, span] - start[i] for i in range(3)]
+        margin = [size[..., None] / solids.half[:, None, span, i] for i in range(3)]
+        keep = reaches(start, toward, margin, 0.0, 1.0) & solids.is_active[:, None, span]
+        candidates = Candidates.of(keep, span.start, total)
+        order = candidates.order
+        best = blocked[order]
+        px, py, pz = (p[order] for p in flat)
+        for alive, solid in candidates.rounds():
+            values = table[solid][:, :, None, None]
+            origin, direction = [], []
+            for i in range(3):
+                a, b, c, d = (values[:, 4 * i + j] for j in range(4))
+                o = (a * px[:alive]).add_(b * py[:alive]).add_(c * pz[:alive]).add_(d)
+                shift = (a * jitter[0] + b * jitter[1] + c * jitter[2]) * values[:, 15]
+                origin.append(o)
+                direction.append((values[:, 12 + i] + shift).sub_(o))
+            enter, leave = SPANS[kind](origin, direction)
+            best[:alive] |= (enter < leave) & (leave > 0) & (enter < 1)
+        blocked[order] = best
+    return blocked.reshape(frames, tiles, TILE, TILE)
