@@ -1,0 +1,45 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set themselves up in ./.venv first.
+# Written for GNU make 3.81 (macOS) and later.
+
+PYTHON ?= python3
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test bench clean distclean
+.DELETE_ON_ERROR:
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo '  Variables: FRAMES=DIR, PYTHON=python3.12, JOBS=2, ARGS="more arguments for the command"'
+
+setup: $(READY)  ## install everything into .venv; costs nothing when nothing changed
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo "expected Python 3.10 or newer; got '$(PYTHON)' = $$($(PYTHON) --version 2>&1 | head -n 1). Say which one: make setup PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "expected the venv module; '$(PYTHON)' has none. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV) (a few minutes; on Linux torch brings CUDA's libraries along) ..."
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=22.3'
+	@$(BIN)/python -m pip install $(if $(CI),-q) --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $(READY)
+
+demo: setup  ## the main job on what ships here, or on a recording of yours: make demo FRAMES=DIR
+	$(BIN)/mask3d demo $(if $(FRAMES),--frames "$(FRAMES)") $(ARGS)
+
+# one thread per worker: two workers of two threads each would fight for two cores
+test: setup  ## every test; the choice narrows with ARGS="-k frames"
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --durations=10 $(ARGS)
+
+bench: setup  ## speed and memory on this machine
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## remove caches and build leftovers; runs, stores and .venv stay
+	rm -rf build dist *.egg-info .pytest_cache .hypothesis
+	find mask3d_core mask3d_viz tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and .venv too
+	rm -rf $(VENV)
