@@ -1,0 +1,115 @@
+"""What a run says: JSON lines for other tools, one progress bar for a person."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The records of a log; a last line cut short by a kill is dropped."""
+    records = []
+    path = Path(path)
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                continue
+    return records
+
+
+class JsonLog:
+    """Append-only JSON lines; on resume the records after the resumed step are dropped."""
+
+    def __init__(self, path: Path, resume_step: int = 0):
+        kept = [r for r in read_log(path) if r.get("step", 0) <= resume_step] if resume_step else []
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        os.replace(temporary, path)
+        self.file = open(path, "a", buffering=1)
+
+    def write(self, **record: Any) -> None:
+        """One record. NaN and infinity are written as null, which every reader can parse."""
+        self.file.write(json.dumps({k: _finite(v) for k, v in record.items()}) + "\n")
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.file.close()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return value
+
+
+class Progress:
+    """A bar with rate and ETA: tqdm where it is installed, plain lines where it is not.
+
+    The rate leaves the first steps out (compilation, first touches of the disk).
+
+    Args:
+        total, start: steps in all, and already done.
+        frames_per_step: for the rate.
+        warmup: steps not counted in the rate.
+    """
+
+    def __init__(self, total: int, start: int, frames_per_step: int, description: str, show: bool, warmup: int = 3):
+        self.total, self.start, self.frames = total, start, frames_per_step
+        self.warmup, self.show, self.description = warmup, show, description
+        self.began = self.counted_from = time.perf_counter()
+        self.counted_at = start
+        self.last_print = 0.0
+        self.bar = None
+        if show:
+            try:
+                from tqdm.auto import tqdm
+
+                self.bar = tqdm(total=total, initial=start, desc=description, unit="step", mininterval=0.5)
+            except ImportError:
+                self.bar = None
+
+    def rate(self, step: int) -> float:
+        """Frames per second since the warm-up; 0 while warming up."""
+        if step - self.start <= self.warmup:
+            return 0.0
+        return (step - self.counted_at) * self.frames / max(1e-9, time.perf_counter() - self.counted_from)
+
+    def advance(self, step: int) -> None:
+        """One step done; ``step`` is how many are done in all."""
+        if step - self.start == self.warmup:
+            self.counted_from, self.counted_at = time.perf_counter(), step
+        if self.bar is not None:
+            self.bar.update(1)
+
+    def note(self, step: int, text: str) -> None:
+        """Words beside the bar."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(text, refresh=False)
+        elif self.show and time.perf_counter() - self.last_print > 5:
+            self.last_print = time.perf_counter()
+            rate = self.rate(step)
+            left = (self.total - step) * self.frames / rate if rate else float("nan")
+            print(f"{self.description} {step}/{self.total} {text} ETA {left:.0f} s", file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if not self.show:
+            return
+        if self.bar is not None:
+            self.bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Finish the bar."""
+        if self.bar is not None:
+            self.bar.close()

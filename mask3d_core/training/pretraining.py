@@ -1,0 +1,195 @@
+"""From a PretrainConfig to a finished run: data, statistics, model, task, engine. Used by the command and by notebooks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mask3d_core.batches import AugmentConfig, Batch, RoomsBatches, StoreBatches
+from mask3d_core.errors import ConfigError
+from mask3d_core.models.encoders import build_vit
+from mask3d_core.models.mask3d import Mask3D
+from mask3d_core.tasks.pretrain import Pretrain
+from mask3d_core.training.checkpoint import load_model, load_weights, read_tensors
+from mask3d_core.training.config import PretrainConfig, to_dict
+from mask3d_core.training.log import read_log
+from mask3d_core.training.loop import FitResult, fit, start_processes, write_config
+from mask3d_core.training.statistics import DataStatistics, gather_statistics
+
+STATISTICS_FRAMES = 512  # frames looked at for the data's mean and spread
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """Training batches, fixed validation frames, and what the record says about both."""
+
+    batches: Any
+    validation: Batch | None
+    record: dict[str, Any]
+    sample: list[Batch]
+
+
+def _from_store(config: PretrainConfig, device: torch.device, rank: int, world: int) -> TrainingData:
+    from mask3d_core.store import Store
+
+    store = Store(config.data)
+    indices = store.indices("train")
+    augment = config.augment
+    if config.overfit:
+        indices, augment = indices[:config.overfit], AugmentConfig.none()
+    size, fit_config = config.model.image_size, config.fit
+    batches = StoreBatches(store, indices, fit_config.batch_size, size, augment, fit_config.seed, device, rank, world)
+    held_out = store.indices("val") if not config.overfit else indices
+    validation = None
+    if len(held_out):
+        chosen = held_out[np.linspace(0, len(held_out) - 1, min(config.eval_frames, len(held_out))).astype(int)]
+        validation = fixed_batch(store, chosen, size, device)
+    sample_size = min(32, len(indices))
+    sampler = StoreBatches(store, indices, sample_size, size, AugmentConfig.none(), fit_config.seed)
+    count = max(1, min(STATISTICS_FRAMES, len(indices)) // sample_size)
+    record = {"kind": "store", "fingerprint": store.fingerprint, "frames": int(len(indices)),
+              "split": "train", "source": store.header.source, "sequences": store.sequence_keys(indices),
+              "validation_frames": 0 if validation is None else len(validation)}
+    return TrainingData(batches, validation, record, [sampler.batch(step) for step in range(count)])
+
+
+def fixed_batch(store, indices: np.ndarray, size: tuple[int, int], device: torch.device | str = "cpu") -> Batch:
+    """Frames of a store without augmentation, in the order given, keyed by their index."""
+    reader = StoreBatches(store, indices, len(indices), size, AugmentConfig.none(), 0, device)
+    frames = np.asarray(indices)
+    raw = tuple(torch.from_numpy(np.ascontiguousarray(column[frames])) for column in
+                (store.color, store.depth, store.intrinsics))
+    return reader.finish((*raw, torch.from_numpy(frames.astype(np.int64)), torch.zeros(len(frames), dtype=torch.int64)))
+
+
+def _from_rooms(config: PretrainConfig, device: torch.device, rank: int, world: int) -> TrainingData:
+    from mask3d_core.sources.rooms import RoomsConfig
+
+    height, width = config.model.image_size
+    rooms = RoomsConfig(seed=config.rooms_seed, height=height + 16, width=width + 16)
+    fit_config = config.fit
+    batches = RoomsBatches(rooms, fit_config.batch_size, (height, width), config.augment, fit_config.seed, device,
+                           rank, world)
+    fixed = RoomsBatches(dataclasses.replace(rooms, seed=rooms.seed + 1, pool="test"), config.eval_frames,
+                         (height, width), AugmentConfig.none(), fit_config.seed, device)
+    record = {"kind": "rooms", "rooms": dataclasses.asdict(rooms), "sequences": [],
+              "validation_frames": config.eval_frames}
+    sample = [batches.batch(step).to("cpu") for step in range(max(1, 128 // fit_config.batch_size))]
+    return TrainingData(batches, fixed.batch(0), record, sample)
+
+
+def build_model(config: PretrainConfig, statistics: DataStatistics | None = None) -> Mask3D:
+    """A model with its start (random from the seed, timm's weights, or a checkpoint) and the data's statistics.
+
+    Raises:
+        ConfigError: timm's weights are out of reach, or the start does not fit.
+        CheckpointError: the checkpoint is damaged or of another shape.
+    """
+    torch.manual_seed(config.fit.seed)
+    model = Mask3D(config.model)
+    if statistics is not None:
+        model.set_depth_statistics(statistics.mean, statistics.std)
+    if config.init.startswith("timm:"):
+        if "rgb" not in config.model.inputs:
+            raise ConfigError("init timm: needs an RGB encoder; model.inputs has none")
+        encoder = dataclasses.replace(config.model.rgb, timm=config.init[5:])
+        loaded = build_vit(encoder, config.model.image_size, config.model.patch, 3, pretrained=True)
+        own = model.rgb_encoder.state_dict()
+        if {k: v.shape for k, v in loaded.state_dict().items()} != {k: v.shape for k, v in own.items()}:
+            raise ConfigError(f"init {config.init} does not fit the RGB encoder {config.model.rgb}; "
+                              f"set model.rgb.timm={config.init[5:]} as well")
+        model.rgb_encoder.load_state_dict(loaded.state_dict())
+    elif config.init != "random":
+        start, _ = load_model(config.init)
+        # the statistics belong to the weights: a continued run keeps the space its weights were trained in
+        load_weights(model, start.state_dict(), config.init)
+    return model
+
+
+def training_model_config(config: PretrainConfig) -> PretrainConfig:
+    """Continue a checkpoint with *its* architecture; take colour statistics from the named timm model."""
+    if config.init.startswith("timm:"):
+        import timm
+
+        name = config.init[5:]
+        try:
+            data = timm.data.resolve_model_data_config(timm.create_model(name, pretrained=False))
+        except Exception as problem:
+            raise ConfigError(f"init timm:{name}: timm does not know this model: {str(problem)[:160]}") from problem
+        model = dataclasses.replace(config.model, color_mean=tuple(data["mean"]), color_std=tuple(data["std"]),
+                                    rgb=dataclasses.replace(config.model.rgb, timm=name))
+        return dataclasses.replace(config, model=model)
+    if config.init != "random":
+        model, _ = load_model(config.init)
+        return dataclasses.replace(config, model=model.config)
+    return config
+
+
+def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None, show: bool = True,
+             on_preview: Callable | None = None, on_step: Callable | None = None) -> FitResult:
+    """Pre-train: set up, then hand over to the engine. The same call resumes an interrupted run.
+
+    Args:
+        config: everything.
+        run: the run folder.
+        device: "cpu" or "cuda"; by default the GPU if there is one.
+        show: progress bar and lines.
+        on_preview, on_step: see :func:`mask3d_core.training.loop.fit`.
+
+    Raises:
+        ConfigError: an impossible configuration, all problems at once; or the run folder holds another run.
+    """
+    config = training_model_config(config.validate())
+    place = start_processes(device)
+    joined = torch.distributed.is_initialized()
+    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if joined else (0, 1)
+    run = Path(run)
+    check_same_run(run, config)
+    make = _from_rooms if config.data == "rooms" else _from_store
+    data = make(config, place, rank, world)
+    statistics = gather_statistics(data.sample, config.model.target)
+    model = build_model(config, statistics)
+    record = {**data.record, "depth_mean": float(model.depth_mean), "depth_std": float(model.depth_std)}
+    if rank == 0:
+        write_config(run, to_dict(config))
+        np.save(run / "mean_map.npy", statistics.mean_map.numpy())
+    task = Pretrain(config, model, data.validation, record)
+    return fit(task, data.batches, config.fit, run, place, show, on_preview, on_step)
+
+
+def check_same_run(run: Path, config: PretrainConfig) -> None:
+    """Refuse to continue a run folder with another configuration.
+
+    Raises:
+        ConfigError: names the keys that differ.
+    """
+    from mask3d_core.training.checkpoint import latest_state, read_json
+
+    if latest_state(run / "state") is None or not (run / "config.json").is_file():
+        return
+    old, new = read_json(run / "config.json"), to_dict(config)
+
+    def flat(values: dict, prefix: str = "") -> dict[str, str]:
+        found = {}
+        for key, value in values.items():
+            found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: _key(value)}
+        return found
+
+    def _key(value: Any) -> str:
+        return repr(list(map(list, value)) if value and isinstance(value, (list, tuple))
+                    and isinstance(value[0], (list, tuple)) else list(value) if isinstance(value, tuple) else value)
+
+    before, after = flat(old), flat(new)
+    differ = [k for k in sorted(set(before) | set(after)) if before.get(k) != after.get(k)
+              and not k.startswith(("fit.log_every", "fit.eval_every", "fit.save_every", "fit.keep"))]
+    if differ:
+        raise ConfigError([f"{run} holds a run with another {k}: {before.get(k)} there, {after.get(k)} here"
+                           for k in differ] + ["choose another run folder, or the old values to resume"])
+
+
+__all__ = ["TrainingData", "build_model", "fixed_batch", "pretrain", "read_log", "read_tensors"]
