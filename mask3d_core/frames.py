@@ -183,11 +183,11 @@ class RGBDFrame:
         """
         if (height, width) == (self.height, self.width):
             return self
-        rows = _nearest_indices(self.height, height)
-        columns = _nearest_indices(self.width, width)
+        rows = nearest_indices(self.height, height)
+        columns = nearest_indices(self.width, width)
         return self._moved(lambda picture: picture[rows][:, columns],
                            self.intrinsics.resized(height / self.height, width / self.width),
-                           color=_resize_color(self.color, height, width))
+                           color=resize_color(self.color, height, width))
 
     def crop(self, top: int, left: int, height: int, width: int) -> RGBDFrame:
         """The rectangle of that size whose first pixel is (top, left).
@@ -212,7 +212,7 @@ class RGBDFrame:
         return self.resize(rows, columns).crop((rows - height) // 2, (columns - width) // 2, height, width)
 
 
-def _nearest_indices(old: int, new: int) -> np.ndarray:
+def nearest_indices(old: int, new: int) -> np.ndarray:
     """For each new pixel centre the nearest old one, under c' = (c + 0.5) s - 0.5."""
     return np.clip(np.floor((np.arange(new) + 0.5) * (old / new)), 0, old - 1).astype(np.intp)
 
@@ -234,7 +234,7 @@ def _area_weights(old: int, new: int) -> np.ndarray:
     return cover / cover.sum(axis=1, keepdims=True)
 
 
-def _resize_color(color: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_color(color: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 (H, W, 3) to (height, width): area averaging down, linear up. A product of two thin matrices."""
     rows, columns = _area_weights(color.shape[0], height), _area_weights(color.shape[1], width)
     tall = np.tensordot(rows, color.astype(np.float32), axes=(1, 0))  # (height, W, 3)
