@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ THINGS = ("box", "book", "bottle", "cup", "ball", "sheet", "bowl", "stack")
 
 
 def scatter_things(parts: Parts, draw: Draws, place: Place, half_x: Tensor, half_y: Tensor, columns: int, rows: int,
-                   density: Tensor, active: Tensor) -> Tensor:
+                   density: Tensor, active: Tensor, keep_free: Sequence[Tensor] = ()) -> Tensor:
     """Strew things over rectangles.
 
     Args:
@@ -24,6 +26,7 @@ def scatter_things(parts: Parts, draw: Draws, place: Place, half_x: Tensor, half
         columns, rows: cells per rectangle.
         density: (r, n) share of cells that hold a thing.
         active: bool (r, n).
+        keep_free: local rectangles (r, n, 4) where something stands already.
 
     Returns:
         bool (r, n * rows * columns), which cells hold a thing.
@@ -38,6 +41,11 @@ def scatter_things(parts: Parts, draw: Draws, place: Place, half_x: Tensor, half
     inner = place.inner(x, y, torch.zeros_like(x), draw().reshape(shape))
     room = torch.minimum(cell_x, cell_y).expand(shape).flatten(1)
     is_there = active[..., None].expand(shape).flatten(1) & (draw() < density[..., None].expand(shape).flatten(1))
+    margin = torch.minimum(cell_x, cell_y) * 0.5
+    for box in keep_free:
+        x_low, y_low, x_high, y_high = (box[..., i, None] for i in range(4))
+        is_over = (x > x_low - margin) & (x < x_high + margin) & (y > y_low - margin) & (y < y_high + margin)
+        is_there = is_there & ~is_over.flatten(1)
     add_things(parts, draw, inner, room, is_there)
     return is_there
 

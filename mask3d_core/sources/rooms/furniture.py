@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mask3d_core.sources.rooms import clutter
-from mask3d_core.sources.rooms.config import BED, FURNITURE, OBJECTS, SOFA, TABLE, RoomsConfig
+from mask3d_core.sources.rooms import clutter, decoration, seating, storage
+from mask3d_core.sources.rooms.config import OBJECTS, TABLE, RoomsConfig
 from mask3d_core.sources.rooms.draws import Draws
 from mask3d_core.sources.rooms.parts import Parts, Place
 
@@ -42,25 +42,56 @@ def choose_families(draw: Draws, size: Tensor, config: RoomsConfig) -> tuple[Ten
     return torch.where(empty, -1, family), half_x, half_y, against
 
 
-def build_furniture(parts: Parts, draw: Draws, place: Place, family: Tensor, active: Tensor, half_x: Tensor, half_y: Tensor,
-                    size: Tensor, config: RoomsConfig) -> tuple[Tensor, Tensor]:
+def build_furniture(parts: Parts, room_ids: Tensor, draw: Draws, place: Place, family: Tensor, active: Tensor, half_x: Tensor,
+                    half_y: Tensor, config: RoomsConfig) -> tuple[Tensor, Tensor]:
     """Build what stands in the slots, and what lies on it.
 
     Returns:
         Height of the surface of each piece (r, SLOTS), metres, and whether one would look at what lies on it.
     """
     instance = parts.instances(SLOTS)
-    tops = add_boxes(parts, draw, place, active & (family == 0), half_x, half_y, instance)
-    tops = torch.where(family == 1, add_tables(parts, draw, place, active & (family == 1), half_x, half_y, instance, config), tops)
-    is_table = active & (family == 1)
-    has_desk = is_table | (active & (family == 0) & (config.furniture < 1))
-    for slots, columns, rows in ((slice(0, 2), 4, 3), (slice(2, SLOTS), 2, 1)):
-        top = Place(place.x[:, slots], place.y[:, slots], tops[:, slots], place.sine[:, slots], place.cosine[:, slots])
-        things = Draws(config.seed * 2 + config.is_held_out, draw._rooms, f"things{columns}", top.x.shape[1] * rows * columns)
-        surface = active[:, slots] & (family[:, slots] <= 1)
-        density = draw(0.2, 0.9)[:, slots]
-        clutter.scatter_things(parts, things, top, half_x[:, slots], half_y[:, slots], columns, rows, density, surface)
+    level, seed = config.furniture, config.seed * 2 + config.is_held_out
+
+    def there(name: str) -> Tensor:
+        return active & (family == FAMILIES.index(name))
+
+    shape = (place, there("box"), half_x, half_y, instance)
+    heights = {"box": add_boxes(parts, Draws(seed, room_ids, "crates", SLOTS), *shape)}
+    shape = (half_x, half_y, instance, config)
+    if level >= 1:
+        heights["table"] = add_tables(parts, Draws(seed, room_ids, "tables", SLOTS), place, there("table"), *shape)
+    if level >= 3:
+        heights["shelf"] = storage.add_shelves(parts, Draws(seed, room_ids, "shelves", SLOTS), room_ids, place, there("shelf"), *shape)
+        is_stand = there("stand")
+        heights["cabinet"] = storage.add_cabinets(parts, Draws(seed, room_ids, "cabinets", SLOTS), place, there("cabinet") | is_stand,
+                                                  *shape, is_stand)
+        heights["stand"] = heights["cabinet"]
+    if level >= 4:
+        heights["sofa"] = seating.add_sofas(parts, Draws(seed, room_ids, "sofas", SLOTS), place, there("sofa"), *shape)
+        heights["bed"] = seating.add_beds(parts, Draws(seed, room_ids, "beds", SLOTS), place, there("bed"), *shape)
+    tops = torch.zeros_like(half_x)
+    for name, height in heights.items():
+        tops = torch.where(family == FAMILIES.index(name), height, tops)
+
+    keep_free: list[Tensor] = []
+    if level >= 5:
+        storage.add_televisions(parts, Draws(seed, room_ids, "televisions", SLOTS), place, there("stand"), half_x, tops)
+        first = slice(0, 2)
+        keep_free = storage.add_desk_screens(parts, Draws(seed, room_ids, "screens", 2), _pick(place, first), there("table")[:, first],
+                                             half_x[:, first], half_y[:, first], tops[:, first])
+    holds_things = active & ((family <= 1) | ((family == 3) & (tops < 1.3)))
+    for slots, columns, rows, free in ((slice(0, 2), 4, 3, keep_free), (slice(2, SLOTS), 2, 1, [])):
+        spot = _pick(place, slots)
+        top = Place(spot.x, spot.y, tops[:, slots], spot.sine, spot.cosine)
+        things = Draws(seed, room_ids, f"things{columns}", top.x.shape[1] * rows * columns)
+        clutter.scatter_things(parts, things, top, half_x[:, slots], half_y[:, slots], columns, rows, draw(0.2, 0.95)[:, slots],
+                               holds_things[:, slots], free)
+    has_desk = there("table") | (there("box") if level < 1 else torch.zeros_like(active)) | (there("cabinet") & (tops < 1.0))
     return tops, has_desk
+
+
+def _pick(place: Place, slots: slice) -> Place:
+    return Place(*(getattr(place, name)[:, slots] for name in ("x", "y", "z", "sine", "cosine")))
 
 
 def add_boxes(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x: Tensor, half_y: Tensor, instance: Tensor) -> Tensor:
@@ -109,10 +140,6 @@ def add_tables(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x: 
     return height
 
 
-def add_chairs(parts, room_ids, size, taken, place, family, active, half_x, half_y, config):
-    return taken
-
-
 def add_floor_things(parts: Parts, room_ids: Tensor, size: Tensor, taken: Tensor, config: RoomsConfig, find_place) -> Tensor:
     """Boxes, balls and piles on the floor."""
     seed = config.seed * 2 + config.is_held_out
@@ -131,13 +158,11 @@ def add_floor_things(parts: Parts, room_ids: Tensor, size: Tensor, taken: Tensor
     tall = draw(0.08, 0.4)
     parts.add("box", spot, (0, 0, tall), (half, half * draw(0.5, 1.0), tall), semantic=OBJECTS, material=parts.materials(5),
               instance=parts.instances(5), active=active & is_large)
-    clutter.add_things(parts, Draws(seed, room_ids, "floor things", 5), spot, half, active & ~is_large)
+    is_small = active & ~is_large
+    if config.furniture >= 6:
+        kind = draw.weighted([0.4, 0.35, 0.25])
+        decoration.add_plants(parts, Draws(seed, room_ids, "plants", 5), spot, is_small & (kind == 1), half.clamp(max=0.2))
+        decoration.add_floor_lamps(parts, Draws(seed, room_ids, "lamps", 5), spot, is_small & (kind == 2))
+        is_small = is_small & (kind == 0)
+    clutter.add_things(parts, Draws(seed, room_ids, "floor things", 5), spot, half, is_small)
     return taken
-
-
-def decorate_walls(parts, draw, size, openings, config):
-    return None
-
-
-def ceiling_lamp(parts, place, height, drop, draw):
-    return None

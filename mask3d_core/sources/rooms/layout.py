@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mask3d_core.sources.rooms import furniture
+from mask3d_core.sources.rooms import decoration, furniture, seating
 from mask3d_core.sources.rooms.config import CEILING, FLOOR, WALL, WINDOW, RoomsConfig
 from mask3d_core.sources.rooms.draws import Draws, first_true, take, turn_to_sincos
 from mask3d_core.sources.rooms.materials import draw_materials
@@ -67,7 +67,9 @@ def build_rooms(room_ids: Tensor, config: RoomsConfig) -> Scene:
     places = _furnish(parts, room_ids, size, taken, config)
     _pillars(parts, room_ids, size, config)
     if config.furniture >= 6:
-        furniture.decorate_walls(parts, Draws(config.seed * 2 + pool, room_ids, "walls", 6), size, openings, config)
+        decoration.add_pictures(parts, room_ids, size, openings, config)
+        decoration.add_curtains(parts, room_ids, size, openings, config)
+        decoration.add_rugs(parts, room_ids, size, config)
     _baseboards(parts, Draws(config.seed * 2 + pool, room_ids, "baseboards", 1), size, openings)
     lights, ambient = _lights(parts, room_ids, size, openings, config)
     return Scene(size, openings, labels, parts.packed(), draw_materials(parts.material_kinds, room_ids, config),
@@ -205,12 +207,13 @@ def _furnish(parts: Parts, room_ids: Tensor, size: Tensor, taken: Tensor, config
         fits.append(ok)
     place = Place(*(torch.cat([getattr(p, name) for p in places], 1) for name in ("x", "y", "z", "sine", "cosine")))
     active = torch.cat(fits, 1)
-    tops, exists = furniture.build_furniture(parts, draw, place, family, active, half_x, half_y, size, config)
+    tops, exists = furniture.build_furniture(parts, room_ids, draw, place, family, active, half_x, half_y, config)
     desks = torch.stack([place.x, place.y, tops, half_x, half_y, exists.to(torch.float32)], -1)
     targets = torch.stack([place.x, place.y, tops * 0.8, active.to(torch.float32)], -1)
 
     if config.furniture >= 2:
-        taken = furniture.add_chairs(parts, room_ids, size, taken, place, family, active, half_x, half_y, config)
+        is_table = active & (family == furniture.FAMILIES.index("table"))
+        taken = seating.add_chairs(parts, room_ids, size, taken, place, is_table, half_x, half_y, config)
     furniture.add_floor_things(parts, room_ids, size, taken, config, find_place)
     return _Placed(targets, desks)
 
@@ -249,8 +252,8 @@ def _lights(parts: Parts, room_ids: Tensor, size: Tensor, openings: Tensor, conf
     power = torch.where(draw.chance(0.2), 0.1, draw(2.0, 6.0))
     lamp = torch.cat([x, y, height - drop, *[c * power for c in color], draw(0.08, 0.3), torch.full_like(x, -1)], 1)
     if config.furniture >= 6:
-        furniture.ceiling_lamp(parts, Place(x, y, torch.zeros_like(x), torch.zeros_like(x), torch.ones_like(x)), height, drop,
-                               draw)
+        zero = torch.zeros_like(x)
+        decoration.add_ceiling_lamp(parts, Place(x, y, zero, zero, zero + 1), height, drop, draw)
 
     is_window = (openings[..., 5] > 0) & (openings[..., 2] > 0) & (openings[..., 3] > openings[..., 0])
     has_window = is_window.any(1, keepdim=True)
