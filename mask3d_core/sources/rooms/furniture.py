@@ -13,7 +13,7 @@ from mask3d_core.sources.rooms.config import OBJECTS, TABLE, RoomsConfig
 from mask3d_core.sources.rooms.draws import Draws
 from mask3d_core.sources.rooms.parts import Parts, Place
 
-SLOTS = 7
+SLOTS = 9
 FAMILIES = ("box", "table", "shelf", "cabinet", "sofa", "bed", "stand")
 _LEVEL = (0, 1, 3, 3, 4, 4, 5)  # the furniture level at which each family joins
 
@@ -26,9 +26,9 @@ def choose_families(draw: Draws, size: Tensor, config: RoomsConfig) -> tuple[Ten
     """
     device = size.device
     slot = torch.arange(SLOTS, device=device)
-    mixed = draw.weighted([0.12, 0.10, 0.20, 0.18, 0.16, 0.14, 0.10])
+    mixed = draw.weighted([0.10, 0.04, 0.20, 0.18, 0.21, 0.15, 0.12])
     family = torch.where(slot == 0, 1, torch.where((slot == 1) & draw.chance(0.55), 1, mixed))
-    family = torch.where((slot == 6) & draw.chance(0.6), torch.where(draw.chance(0.6), 0, 1), family)
+    family = torch.where((slot >= 7) & draw.chance(0.6), torch.where(draw.chance(0.6), 0, 1), family)
     level = torch.tensor(_LEVEL, device=device)[family]
     family = torch.where(level > config.furniture, 0, family)
     empty = (slot >= 2) & draw.chance(0.25)
@@ -38,7 +38,7 @@ def choose_families(draw: Draws, size: Tensor, config: RoomsConfig) -> tuple[Ten
     low, high = low[family], high[family]
     half_x = low[..., 0] + draw() * (high[..., 0] - low[..., 0])
     half_y = low[..., 1] + draw() * (high[..., 1] - low[..., 1])
-    against = torch.where(slot < 2, draw.chance(0.55), (slot < 6) | (family > 1))
+    against = torch.where(slot < 2, draw.chance(0.55), (slot < 7) | (family > 1))
     return torch.where(empty, -1, family), half_x, half_y, against
 
 
@@ -58,8 +58,9 @@ def build_furniture(parts: Parts, room_ids: Tensor, draw: Draws, place: Place, f
     shape = (place, there("box"), half_x, half_y, instance)
     heights = {"box": add_boxes(parts, Draws(seed, room_ids, "crates", SLOTS), *shape)}
     shape = (half_x, half_y, instance, config)
+    clear = torch.ones_like(half_x)  # how much of a top is there for things: less on round ones
     if level >= 1:
-        heights["table"] = add_tables(parts, Draws(seed, room_ids, "tables", SLOTS), place, there("table"), *shape)
+        heights["table"], clear = add_tables(parts, Draws(seed, room_ids, "tables", SLOTS), place, there("table"), *shape)
     if level >= 3:
         heights["shelf"] = storage.add_shelves(parts, Draws(seed, room_ids, "shelves", SLOTS), room_ids, place, there("shelf"), *shape)
         is_stand = there("stand")
@@ -84,7 +85,7 @@ def build_furniture(parts: Parts, room_ids: Tensor, draw: Draws, place: Place, f
         spot = _pick(place, slots)
         top = Place(spot.x, spot.y, tops[:, slots], spot.sine, spot.cosine)
         things = Draws(seed, room_ids, f"things{columns}", top.x.shape[1] * rows * columns)
-        clutter.scatter_things(parts, things, top, half_x[:, slots], half_y[:, slots], columns, rows, draw(0.2, 0.95)[:, slots],
+        clutter.scatter_things(parts, things, top, (half_x * clear)[:, slots], (half_y * clear)[:, slots], columns, rows, draw(0.2, 0.95)[:, slots],
                                holds_things[:, slots], free)
     has_desk = there("table") | (there("box") if level < 1 else torch.zeros_like(active)) | (there("cabinet") & (tops < 1.0))
     return tops, has_desk
@@ -103,8 +104,12 @@ def add_boxes(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x: T
 
 
 def add_tables(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x: Tensor, half_y: Tensor, instance: Tensor,
-               config: RoomsConfig) -> Tensor:
-    """Desks, dining and coffee tables. Train: four posts, or side panels. Test: a pedestal, or a round top on it."""
+               config: RoomsConfig) -> tuple[Tensor, Tensor]:
+    """Desks, dining and coffee tables. Train: four posts, or side panels. Test: one or two pedestals, some tops round.
+
+    Returns:
+        Height (r, n), metres; the share of the half sizes in which things can stand.
+    """
     height = torch.where(draw.chance(0.2), draw(0.38, 0.55), draw(0.66, 0.82))
     thick = draw(0.008, 0.03)
     top_material, leg_material = parts.materials(SLOTS), parts.materials(SLOTS)
@@ -121,7 +126,7 @@ def add_tables(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x: 
             shift = torch.where(style < 2, 0.0, side * half_x * 0.6)
             parts.add("cylinder", place, (shift, 0, under), (wide, wide, under), material=leg_material, active=active, **labels)
             parts.add("box", place, (shift, 0, 0.02), (wide * 1.2, half_y * 0.7, 0.02), material=leg_material, active=active, **labels)
-        return height
+        return height, torch.where(is_round, 0.7, 1.0)
     parts.add("box", place, (0, 0, height - thick), (half_x, half_y, thick), material=top_material, active=active, **labels)
     leg, inset = draw(0.018, 0.045), draw(0.0, 0.08)
     has_posts, has_round = active & (style <= 1), active & (style == 2)
@@ -137,7 +142,7 @@ def add_tables(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x: 
     drawers = torch.minimum(half_x * 0.4, draw(0.15, 0.22))
     parts.add("box", place, (half_x * 0.9 - drawers, 0, height - 2 * thick - under * 0.8), (drawers, half_y * 0.85, under * 0.8),
               material=leg_material, active=active & draw.chance(0.3) & (height > 0.6), **labels)
-    return height
+    return height, torch.ones_like(height)
 
 
 def add_floor_things(parts: Parts, room_ids: Tensor, size: Tensor, taken: Tensor, config: RoomsConfig, find_place) -> Tensor:

@@ -56,7 +56,7 @@ def build_rooms(room_ids: Tensor, config: RoomsConfig) -> Scene:
     device = room_ids.device
     pool = 1 if config.is_held_out else 0
     draw = Draws(config.seed * 2 + pool, room_ids, "shell", 1)
-    width, depth = draw(2.9, 6.3), draw(2.9, 6.3)
+    width, depth = draw(2.8, 5.9), draw(2.8, 5.9)
     height = draw(2.3, 3.0)
     size = torch.cat([width, depth, height], 1)
     parts = Parts(len(room_ids), device)

@@ -55,7 +55,7 @@ def measure(depth: Tensor, slant: Tensor, infrared: Tensor, gloss: Tensor, intri
     def draw(low: float, high: float) -> Tensor:
         return one(low, high)[..., None]
 
-    near, far = draw(0.4, 0.65), draw(3.2, 5.5)
+    near, far = draw(0.4, 0.7), draw(2.8, 4.8)
     focal = intrinsics[:, 0, None, None]
     shift = BASELINE * focal / depth
     # The projector stands to the right: a pixel is lit if no pixel to its right blocks its dot.
@@ -67,10 +67,10 @@ def measure(depth: Tensor, slant: Tensor, infrared: Tensor, gloss: Tensor, intri
     fine, coarse = _patchy(keys, "fine", height, width, 4), _patchy(keys, "coarse", height, width, 24)
     patchy = 0.5 * fine + 0.5 * coarse
     signal = infrared * (0.25 + 0.75 * slant.clamp(min=0)) / (1 + (depth / draw(2.0, 4.0)) ** 2)
-    is_bright = signal > draw(0.01, 0.07) * (0.4 + 1.2 * patchy)
+    is_bright = signal > draw(0.01, 0.1) * (0.4 + 1.2 * patchy)
     is_steep = slant < draw(0.06, 0.22) * (0.5 + patchy)
     is_glare = (gloss > 0.2) & (slant > 0.985 + 0.02 * patchy)
-    is_lost = coarse + 0.15 * fine < draw(-0.05, 0.14)
+    is_lost = coarse + 0.15 * fine < draw(-0.05, 0.22)
 
     # Near an edge the window of dots straddles two surfaces.
     jump = torch.zeros_like(is_lit)
