@@ -1,184 +1,258 @@
-"""Decoding: each depth encoding against numbers worked out by hand, and everything that must be refused."""
+"""Pictures: known pixels, stored references, odd sizes, holes, wrong inputs."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from conftest import make_frame
+from hypothesis import given
+from hypothesis import strategies as st
+from reference_pictures import assert_same
 
-from mask3d_core.errors import ConfigError, FrameError
-from mask3d_core.sources.images import DepthEncoding, map_labels, read_color, read_depth, read_labels
-
-RAW = np.array([[0, 500, 1000], [65535, 2500, 40000]], np.uint16)
-
-
-def save(path, values, **options):
-    Image.fromarray(values).save(path, **options)
-    return path
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.npy", "a.npz"])
-def test_linear_depth_in_every_container(tmp_path, name):
-    path = tmp_path / name
-    if name.endswith("npy"):
-        np.save(path, RAW)
-    elif name.endswith("npz"):
-        np.savez(path, depth=RAW, confidence=RAW)
-    else:
-        save(path, RAW)
-    depth, is_valid = read_depth(path, DepthEncoding(units_per_metre=5000.0))
-    assert depth.dtype == np.float32
-    assert np.allclose(depth, [[0, 0.1, 0.2], [0, 0.5, 8.0]])
-    assert np.array_equal(is_valid, [[False, True, True], [False, True, True]])
-    assert read_depth(path, DepthEncoding(missing=(0.0,)))[1].sum() == 5
+from mask3d_core.errors import Mask3DError
+from mask3d_viz import images, style
+from mask3d_viz.drawing import color_bar, contact_sheet, text_block, ticks_between
+from mask3d_viz.images import (depth_image, depth_range, error_image, error_limit, label_image, label_legend,
+                               masked_color_image, masked_depth_image)
+from mask3d_viz.pixels import (cell_edges, grid_to_pixels, hatching, patches_with_depth, resize_nearest, save_png,
+                               to_png, with_grid)
 
 
-def test_sun_bits_are_rotated_back(tmp_path):
-    millimetres = np.array([[0, 1234, 8000, 7]], np.uint16)
-    stored = (millimetres << 3) | (millimetres >> 13)
-    depth, is_valid = read_depth(save(tmp_path / "d.png", stored), DepthEncoding("sun"))
-    assert np.allclose(depth, millimetres / 1000.0) and is_valid.tolist() == [[False, True, True, True]]
+def mask(rows, columns, seed=0, ratio=0.6):
+    return np.random.default_rng(seed).random((rows, columns)) < ratio
 
 
-@pytest.mark.parametrize("order", ["<u2", ">u2"])
-def test_kinect_disparity_in_either_byte_order(tmp_path, order):
-    disparity = np.array([[600, 1000, 2047], [1092, 1093, 800]], np.uint16)
-    path = tmp_path / "d.pgm"
-    path.write_bytes(b"P5 3 2 65535\n" + disparity.astype(order).tobytes())
-    depth, is_valid = read_depth(path, DepthEncoding("kinect"))
-    assert is_valid.tolist() == [[True, True, False], [True, False, True]]
-    assert np.allclose(depth[is_valid], [351.3 / 492.5, 351.3 / 92.5, 351.3 / 0.5, 351.3 / 292.5])
+def luminance(color):
+    share = np.array(color) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-@pytest.mark.parametrize("name", ["d.npy", "d.npz", "d.tiff"])
-def test_float_metres_with_holes(tmp_path, name):
-    metres = np.array([[np.nan, np.inf, -1.0], [0.0, 1.5, 2.25]], np.float32)
-    path = tmp_path / name
-    if name == "d.npy":
-        np.save(path, metres)
-    elif name == "d.npz":
-        np.savez(path, metres)
-    else:
-        save(path, metres)
-    depth, is_valid = read_depth(path, DepthEncoding("metres", missing=(2.25,)))
-    assert is_valid.tolist() == [[False] * 3, [False, True, False]] and depth[1, 1] == 1.5
-    assert np.isfinite(depth).all()
+def contrast(a, b):
+    low, high = sorted((luminance(style.rgb(a)), luminance(style.rgb(b))))
+    return (high + 0.05) / (low + 0.05)
 
 
-def test_exr_depth_or_the_name_of_what_is_needed(tmp_path):
-    path = tmp_path / "d.exr"
-    try:
-        import OpenEXR
-    except ImportError:
-        path.write_bytes(b"")
-        with pytest.raises(FrameError, match="pip install OpenEXR"):
-            read_depth(path, DepthEncoding("metres"))
-        return
-    metres = np.array([[1.0, np.inf], [2.5, 0.0]], np.float32)
-    OpenEXR.File({"type": OpenEXR.scanlineimage}, {"Z": metres}).write(str(path))
-    depth, is_valid = read_depth(path, DepthEncoding("metres"))
-    assert depth.tolist() == [[1.0, 0.0], [2.5, 0.0]] and is_valid.sum() == 2
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(FrameError, match="OpenEXR"):
-        read_depth(path, DepthEncoding("metres"))
+def test_importing_loads_no_plotting():
+    code = ("import sys, mask3d_viz; assert 'torch' not in sys.modules;"
+            "import mask3d_viz.panels, mask3d_viz.clouds, mask3d_viz.curves, mask3d_viz.report;"
+            "print([m for m in ('matplotlib', 'PIL', 'IPython', 'open3d') if m in sys.modules])")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_eight_bit_depth_is_refused_with_the_remedy(tmp_path):
-    path = save(tmp_path / "cut.png", np.full((4, 4), 80, np.uint8))
-    with pytest.raises(FrameError, match="cut.png.*8-bit.*export it again as 16-bit PNG"):
-        read_depth(path)
+@pytest.mark.parametrize("name", style.THEMES)
+def test_text_can_be_read_in_both_themes(name):
+    colors = style.theme(name)
+    for role in ("ink", "muted", "accent", "best", "warn"):
+        for ground in ("paper", "card"):
+            assert contrast(colors[role], colors[ground]) >= 4.5, (role, ground)
+    assert contrast(colors["best"], colors["best-card"]) >= 4.5
+    for color in style.SERIES[name]:
+        assert contrast(color, colors["paper"]) >= 4.5, color
 
 
-@pytest.mark.parametrize("values, encoding, message", [
-    (np.zeros((2, 2, 3), np.uint8), DepthEncoding(), "one channel"),
-    (np.ones((2, 2), np.float32), DepthEncoding("sun"), "16-bit integers"),
-    (np.full((2, 2), 30000, np.uint16), DepthEncoding("kinect"), "not raw disparity"),
-    (np.ones((2, 2), np.uint16), DepthEncoding("metres"), "linear")])
-def test_values_that_an_encoding_cannot_hold(tmp_path, values, encoding, message):
-    path = tmp_path / "d.tiff"
-    save(path, values)
-    with pytest.raises(FrameError, match=message):
-        read_depth(path, encoding)
+def test_classes_can_be_told_apart():
+    colors = style.label_colors(13).astype(int)
+    apart = np.abs(colors[:, None] - colors[None]).sum(-1) + 999 * np.eye(13, dtype=int)
+    assert apart.min() > 40
+    assert len(np.unique(style.label_colors(40), axis=0)) == 40
 
 
-def test_bad_encodings_are_refused():
-    with pytest.raises(ConfigError, match="'inches'.*-1"):
-        DepthEncoding("inches", -1.0)
+def test_jet_is_refused_everywhere():
+    for call in (lambda: style.colormap("jet"), lambda: depth_image(np.ones((2, 2), np.float32), colormap="jet")):
+        with pytest.raises(Mask3DError, match="jet"):
+            call()
 
 
-def test_arrays_that_are_no_picture(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((3, 4, 5)))
-    np.save(tmp_path / "b.npy", np.array([["text"]]))
-    np.save(tmp_path / "c.npy", np.array([{}], dtype=object), allow_pickle=True)
-    np.savez(tmp_path / "d.npz", x=RAW, y=RAW)
-    np.save(tmp_path / "e.npy", np.zeros((0, 4)))
-    for name, message in (("a.npy", "(H, W)"), ("b.npy", "numbers"), ("c.npy", "readable"), ("d.npz", "x, y"),
-                          ("e.npy", "numbers"), ("none.npy", "missing")):
-        with pytest.raises(FrameError) as caught:
-            read_depth(tmp_path / name)
-        assert message in str(caught.value) and name in str(caught.value)
+def test_depth_colors_are_the_map_at_known_metres():
+    depth = np.array([[1.0, 2.0, 3.0, 9.0]], np.float32)
+    table = style.colormap("viridis")
+    image = depth_image(depth, None, (1.0, 3.0), "viridis")
+    assert image[0].tolist() == [table[i].tolist() for i in (0, 128, 255, 255)]
+    assert depth_image(torch.from_numpy(depth), None, (1.0, 3.0), "viridis").tolist() == image.tolist()
 
 
-@pytest.mark.parametrize("name, options", [("c.jpg", {"quality": 100, "subsampling": 0}), ("c.png", {}), ("c.ppm", {})])
-def test_color_in_every_container(tmp_path, name, options):
-    color = np.zeros((16, 24, 3), np.uint8)
-    color[..., 0], color[8:, :, 1] = 200, 100
-    got = read_color(save(tmp_path / name, color, **options))
-    assert got.dtype == np.uint8 and got.shape == (16, 24, 3) and np.abs(got.astype(int) - color).max() <= 2
+def test_depth_image_matches_reference():
+    frame = make_frame(36, 54)
+    assert_same(depth_image(frame.depth, frame.is_valid, (1.0, 1.7)), "depth")
 
 
-def test_grey_and_palette_become_rgb_and_alpha_is_dropped(tmp_path):
-    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    assert np.array_equal(read_color(save(tmp_path / "g.png", grey)), np.repeat(grey[..., None], 3, 2))
-    palette = Image.fromarray(np.repeat(grey[..., None], 3, 2)).convert("P")
-    palette.save(tmp_path / "p.png")
-    assert read_color(tmp_path / "p.png").shape == (3, 4, 3)
-    rgba = np.dstack([grey] * 3 + [np.full_like(grey, 7)])
-    assert np.array_equal(read_color(save(tmp_path / "a.png", rgba)), rgba[..., :3])
+def test_masked_pictures_match_references():
+    frame = make_frame(36, 54)
+    is_masked = mask(3, 4)
+    assert_same(masked_color_image(frame.color, is_masked), "masked_color")
+    assert_same(masked_depth_image(frame.depth, frame.is_valid, is_masked, (1.0, 1.7)), "masked_depth")
 
 
-def test_exif_orientation_is_ignored(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "turn by 90 degrees"
-    Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(tmp_path / "c.jpg", exif=exif)
-    assert read_color(tmp_path / "c.jpg").shape == (16, 24, 3)
+def test_error_matches_reference():
+    frame = make_frame(36, 54)
+    ramp = np.linspace(-0.4, 0.4, 54, dtype=np.float32)[None]
+    assert_same(error_image(frame.depth + ramp, frame.depth, frame.is_valid, 0.3), "error")
 
 
-def test_depth_given_as_color_is_named(tmp_path):
-    with pytest.raises(FrameError, match="looks like a depth image"):
-        read_color(save(tmp_path / "d.png", RAW))
+def test_labels_match_reference():
+    labels = (np.arange(20, dtype=np.uint8)[:, None] // 5 * 4 + np.arange(24, dtype=np.uint8)[None] // 6)
+    labels[:4, :6] = 255
+    assert_same(label_image(np.where((labels < 13) | (labels == 255), labels, 12)), "labels")
 
 
-def test_a_claimed_size_is_not_believed(tmp_path):
-    (tmp_path / "huge.pgm").write_bytes(b"P5 60000 60000 255\n" + bytes(100))
-    with pytest.raises(FrameError, match="huge.pgm"):
-        read_color(tmp_path / "huge.pgm")
+def test_true_in_the_mask_means_hidden():
+    color = make_frame(32, 48).color
+    is_masked = mask(2, 3)
+    image = masked_color_image(color, is_masked)
+    hidden = grid_to_pixels(is_masked, (32, 48))
+    assert np.array_equal(image[~hidden], color[~hidden])
+    greys = image[hidden].astype(int)
+    assert len(greys) and np.ptp(greys, axis=1).max() <= 12  # grey: the three channels nearly equal
+    assert greys.mean() < 160  # and darker than a hole
 
 
-@pytest.mark.parametrize("name", ["c.png", "c.jpg", "c.ppm"])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
-def test_truncated_images_name_the_file(tmp_path, name, share):
-    path = save(tmp_path / name, np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
-    content = path.read_bytes()
-    path.write_bytes(content[:int(len(content) * share)])
-    with pytest.raises(FrameError, match=f"{name}.*readable image"):
-        read_color(path)
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_patch_without_a_measurement_is_a_hole_whatever_the_mask_says(hidden):
+    depth, is_valid = np.ones((32, 32), np.float32), np.ones((32, 32), bool)
+    is_valid[:16, :16] = False
+    is_masked = np.zeros((2, 2), bool)
+    is_masked[0, 0] = hidden
+    image = masked_depth_image(depth, is_valid, is_masked, (0.5, 2.0))
+    assert np.array_equal(image[:16, :16], hatching((32, 32), style.HOLE_COLORS)[:16, :16])
+    assert patches_with_depth(is_valid, (2, 2)).tolist() == [[False, True], [True, True]]
 
 
-def test_labels_and_their_map(tmp_path):
-    labels = read_labels(save(tmp_path / "l.png", np.array([[0, 1, 9, 10, 35, 99]], np.uint8)))
-    assert labels.dtype == np.int32
-    assert map_labels(labels, [(1, 9, 0), (10, 98, 1)], 255).tolist() == [[255, 0, 0, 1, 1, 255]]
-    assert map_labels(labels, [(9, 9, 3), (0, 99, 1)], 255).tolist() == [[1, 1, 3, 1, 1, 1]]
-    with pytest.raises(FrameError, match="integer"):
-        read_labels(save(tmp_path / "l.tiff", np.zeros((2, 2), np.float32)))
+def test_holes_keep_garbage_out():
+    depth = np.full((8, 8), 2.0, np.float32)
+    is_valid = np.ones((8, 8), bool)
+    is_valid[2, 3] = is_valid[4, 4] = False
+    clean = depth_image(depth, is_valid)
+    depth[2, 3], depth[4, 4] = np.nan, 65.535
+    assert np.array_equal(depth_image(depth, is_valid), clean)
+    assert depth_range(depth, is_valid) == pytest.approx((1.95, 2.05))
+    assert np.array_equal(error_image(np.full((8, 8), 2.0), depth, is_valid, 0.1),
+                          error_image(np.full((8, 8), 2.0), np.full((8, 8), 2.0), is_valid, 0.1))
 
 
-def test_real_files_of_four_encodings(shared_data):
-    folder = shared_data / "open3d_rgbd_samples" / "RGBD" / "other_formats"
-    for prefix, suffix, encoding, median in (("TUM", "png", DepthEncoding(units_per_metre=5000.0), (1.5, 4)),
-                                             ("SUN", "png", DepthEncoding("sun"), (1, 4)),
-                                             ("NYU", "pgm", DepthEncoding("kinect"), (1, 5))):
-        depth, is_valid = read_depth(folder / f"{prefix}_depth.{suffix}", encoding)
-        assert depth.shape == (480, 640) and 0.5 < is_valid.mean() < 1
-        assert median[0] < np.median(depth[is_valid]) < median[1], prefix
-        assert depth.max() < 15, prefix
-    assert read_color(folder / "NYU_color.ppm").shape == (480, 640, 3)
+def test_range_ignores_a_few_outliers_and_hears_predictions():
+    depth = np.full((100, 100), 2.0, np.float32)
+    depth[:50] = 3.0
+    depth[0, :20] = 65.5
+    assert depth_range(depth) == (2.0, 3.0)
+    near, far = depth_range(depth, None, np.full((100, 100), 5.0, np.float32))
+    assert (near, far) == (2.0, 5.0)
+
+
+def test_error_sign_symmetry_and_limit():
+    truth = np.full((4, 6), 2.0, np.float32)
+    is_valid = np.ones((4, 6), bool)
+    far, right, near = (error_image(truth + d, truth, is_valid, 0.5)[0, 0].astype(int) for d in (0.5, 0.0, -0.5))
+    assert far[0] > far[2] and near[2] > near[0]  # red too far, blue too near
+    assert right.min() > 240
+    assert error_limit(truth + 0.17, truth, is_valid) == 0.2
+    assert error_limit(truth, truth, is_valid) == 0.01
+    assert error_limit(truth - 1.9, truth, is_valid) == 2.0
+
+
+def test_a_frame_that_is_all_hole():
+    depth, is_valid = np.zeros((20, 30), np.float32), np.zeros((20, 30), bool)
+    hole = hatching((20, 30), style.HOLE_COLORS)
+    assert depth_range(depth, is_valid) == (0.0, 1.0)
+    for image in (depth_image(depth, is_valid), error_image(depth + 1, depth, is_valid),
+                  masked_depth_image(depth, is_valid, mask(2, 3))):
+        assert np.array_equal(image, hole)
+
+
+@pytest.mark.parametrize("size, grid", [((540, 360), (34, 23)), ((1, 1), (1, 1)), ((7, 1), (3, 1)), ((17, 33), (2, 3))])
+def test_odd_sizes(size, grid):
+    generator = np.random.default_rng(0)
+    color = generator.random((*size, 3))
+    depth = generator.random(size).astype(np.float32) + 1
+    is_masked = mask(*grid)
+    for image in (masked_color_image(color, is_masked), masked_depth_image(depth, depth > 1.2, is_masked),
+                  with_grid(images.as_picture(color), grid), error_image(depth, depth, depth > 1.2)):
+        assert image.shape == (*size, 3) and image.dtype == np.uint8
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))))
+def test_cells_cover_every_pixel_once(pair):
+    edges = cell_edges(*pair)
+    assert edges[0] == 0 and edges[-1] == pair[0] and len(edges) == pair[1] + 1
+    widths = np.diff(edges)
+    assert widths.min() >= 1 and widths.max() - widths.min() <= 2
+
+
+def test_resize_nearest_keeps_values_and_places():
+    picture = np.arange(6).reshape(2, 3)
+    assert np.array_equal(resize_nearest(picture, (4, 6)), np.kron(picture, np.ones((2, 2), int)))
+    assert np.array_equal(resize_nearest(np.arange(9)[None], (1, 3)), [[1, 4, 7]])
+    assert np.array_equal(resize_nearest(picture, (2, 3)), picture)
+
+
+@pytest.mark.parametrize("call", [
+    lambda f: depth_image(f.depth[None]), lambda f: depth_image(f.depth, f.is_valid[:-1]),
+    lambda f: depth_image(f.depth, f.is_valid.astype(np.uint8)), lambda f: depth_image(f.depth, None, (2.0, 1.0)),
+    lambda f: depth_image(np.where(f.is_valid, np.nan, f.depth), f.is_valid),
+    lambda f: masked_color_image(f.color.transpose(2, 0, 1), mask(3, 4)),
+    lambda f: masked_color_image(f.color.astype(np.float32), mask(3, 4)),
+    lambda f: masked_color_image(f.color, mask(3, 4).ravel()),
+    lambda f: masked_color_image(f.color, mask(3, 4).astype(int)), lambda f: masked_color_image(f.color, mask(99, 99)),
+    lambda f: error_image(f.depth[:5], f.depth, f.is_valid), lambda f: error_image(f.depth, f.depth, f.is_valid, 0.0),
+    lambda f: label_image(f.depth), lambda f: label_image(np.full((4, 4), 99), colors=style.label_colors(3)),
+    lambda f: label_image(np.zeros((4, 4), int), f.color), lambda f: color_bar((1.0, 1.0), "viridis", 300),
+    lambda f: contact_sheet([f.color], [], 1), lambda f: contact_sheet([], [], 1), lambda f: style.theme("sepia"),
+])
+def test_wrong_input_gives_one_clear_line(call):
+    with pytest.raises(Mask3DError, match=r"expected .+; got .+\. \w") as caught:
+        call(make_frame(36, 54))
+    assert "\n" not in str(caught.value)
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks_between(0.61, 4.2) == [1.0, 2.0, 3.0, 4.0]
+    assert ticks_between(-0.3, 0.3, 4) == pytest.approx([-0.2, 0.0, 0.2])
+    for low, high in ((0.001, 0.0011), (-5, 500), (2, 2.5)):
+        ticks = ticks_between(low, high)
+        assert 2 <= len(ticks) <= 11 and min(ticks) >= low - 1e-9 and max(ticks) <= high + 1e-9
+
+
+def test_color_bar_shows_its_map_from_end_to_end():
+    bar = color_bar((0.5, 4.0), "cividis", 400, label="Depth in metres")
+    table = style.colormap("cividis")
+    assert bar.shape[1] == 400
+    row = next(line for line in bar if (line == table[0]).all(1).any() and (line == table[-1]).all(1).any())
+    inside = np.flatnonzero((row == table[0]).all(1))[0]
+    assert np.array_equal(row[inside + np.arange(0, 300, 60)],
+                          style.apply_colormap(np.linspace(0, 1, 400 - 2 * inside), 0, 1, "cividis")[::60][:5])
+
+
+def test_text_wraps_to_its_width():
+    one, many = text_block("word " * 3, 400, 16), text_block("word " * 60, 400, 16)
+    assert one.shape[1] == many.shape[1] == 400 and many.shape[0] > 4 * one.shape[0]
+    assert text_block("", 100, 16).shape == (0, 100, 3)
+    assert text_block("tiny", 100, 2).shape[0] >= style.SMALLEST_FONT
+    assert text_block("word", 100, 16, theme="dark").mean() < 60
+
+
+def test_contact_sheet_holds_every_picture():
+    pictures = [np.full((20, 30, 3), 40 * i, np.uint8) for i in range(5)]
+    sheet = contact_sheet(pictures, [f"number {i}" for i in range(5)], 2, gap=10)
+    assert sheet.shape[1] == 2 * 40 + 10
+    for i in range(5):
+        assert (sheet == 40 * i).all(axis=2).sum() >= 600
+
+
+def test_legend_wraps_and_shows_each_color():
+    names = list(style.CLASS_COLORS)
+    narrow, wide = label_legend(names, 200), label_legend(names, 1600)
+    assert narrow.shape[0] > 3 * wide.shape[0]
+    for color in style.CLASS_COLORS.values():
+        assert (wide == color).all(axis=2).sum() >= 200
+
+
+def test_png_is_lossless_and_repeats(tmp_path):
+    from PIL import Image
+
+    color = make_frame().color
+    path = save_png(color, tmp_path / "deep" / "picture.png")
+    assert np.array_equal(np.asarray(Image.open(path)), color)
+    assert path.read_bytes() == to_png(color) == to_png(torch.from_numpy(color))
+    assert [p.name for p in path.parent.iterdir()] == ["picture.png"]
