@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from jaxtyping import TypeCheckError
+
+from mask3d_core.randomness import random_bits
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ROOT / "mask3d_core"
@@ -100,6 +103,12 @@ answer = {"problems": problems, "imported": len(modules)}
 """)
     assert answer["imported"] > 5
     assert not answer["problems"], "\n".join(answer["problems"])
+
+
+def test_signatures_are_checked_while_the_tests_run():
+    """pytest's jaxtyping hook is on; without it this call would quietly round 1.5."""
+    with pytest.raises(TypeCheckError):
+        random_bits(1.5)
 
 
 def imported_names(path: Path) -> set[str]:
