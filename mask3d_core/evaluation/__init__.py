@@ -1,0 +1,1 @@
+"""Metrics in metres, trivial opponents, intervals."""
