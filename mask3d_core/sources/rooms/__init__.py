@@ -21,7 +21,7 @@ from mask3d_core.shapes import Bool, Float, Int, UInt8
 from mask3d_core.sources.rooms.camera import place_cameras, view_keys
 from mask3d_core.sources.rooms.config import CLASS_NAMES, FURNITURE_LEVELS, RoomsConfig
 from mask3d_core.sources.rooms.layout import Scene, build_rooms
-from mask3d_core.sources.rooms.render import _albedo, expose, find_surfaces, light_up, to_image
+from mask3d_core.sources.rooms.render import _albedo, expose, find_surfaces, light_up, look_up, to_image
 from mask3d_core.sources.rooms.sensor import measure
 from mask3d_core.sources.rooms.trace import TILE, Rays
 
@@ -91,11 +91,9 @@ def _render(scene: Scene, room_ids: Tensor, views: Tensor, config: RoomsConfig) 
     surface = find_surfaces(scene, rays, spread)
     frames = len(room_ids)
     labels = torch.cat([scene.shell_labels, torch.stack([scene.parts[n] for n in ("semantic", "material", "instance")], -1)], 1)
-    row = (surface.label + torch.arange(frames, device=pose.device)[:, None, None, None] * labels.shape[1]).flatten()
-    semantic, material_id, instance = labels.flatten(0, 1)[row].reshape(*surface.label.shape, 3).unbind(-1)
-    count = scene.materials.shape[1]
-    material_row = (material_id + torch.arange(frames, device=pose.device)[:, None, None, None] * count).flatten()
-    material = scene.materials.flatten(0, 1)[material_row].reshape(*surface.label.shape, -1).unbind(-1)
+    frame = torch.arange(frames, device=pose.device)[:, None, None, None]
+    semantic, material_id, instance = look_up(labels.flatten(0, 1), surface.label + frame * labels.shape[1])
+    material = look_up(scene.materials.flatten(0, 1), material_id + frame * scene.materials.shape[1])
     albedo = _albedo(surface, material, scene.openings, rays, intrinsics[:, 0])
     radiance = light_up(scene, surface, rays, material, albedo)
 

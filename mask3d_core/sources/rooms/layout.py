@@ -249,8 +249,8 @@ def _lights(parts: Parts, room_ids: Tensor, size: Tensor, openings: Tensor, conf
     x, y, drop = width * draw(0.25, 0.75), depth * draw(0.25, 0.75), draw(0.12, 0.5)
     warm = draw(0.0, 1.0)
     color = [1.0 + 0.05 * warm, 0.95 - 0.08 * warm, 0.85 - 0.35 * warm]
-    power = torch.where(draw.chance(0.2), 0.1, draw(2.0, 6.0))
-    lamp = torch.cat([x, y, height - drop, *[c * power for c in color], draw(0.08, 0.3), torch.full_like(x, -1)], 1)
+    power = torch.where(draw.chance(0.2), 0.0, draw(2.0, 6.0))
+    lamp = torch.cat([x, y, height - drop, *[c * power for c in color], draw(0.06, 0.25), torch.full_like(x, -1)], 1)
     if config.furniture >= 6:
         zero = torch.zeros_like(x)
         decoration.add_ceiling_lamp(parts, Place(x, y, zero, zero, zero + 1), height, drop, draw)
@@ -266,14 +266,15 @@ def _lights(parts: Parts, room_ids: Tensor, size: Tensor, openings: Tensor, conf
     slant, rise = draw(-0.8, 0.8), draw(0.35, 1.1)
     sideways = torch.stack([-outward[:, 1], outward[:, 0]], 1) * slant
     far = torch.cat([outward + sideways, rise], 1) * 14.0
-    near = torch.cat([outward * 0.05, torch.zeros_like(rise)], 1)
+        # Just inside the window, past its curtains, which would otherwise shade the whole room.
+    near = torch.cat([outward * -0.25, torch.zeros_like(rise)], 1)
     window_light = middle + torch.where(is_sun, far, near)
     corner_light = torch.cat([width * draw(0.1, 0.9), depth * draw(0.1, 0.9), height * draw(0.6, 0.9)], 1)
     position = torch.where(has_window, window_light, corner_light)
     power = torch.where(is_sun, draw(1200.0, 3000.0), torch.where(has_window, draw(3.0, 9.0), draw(0.0, 2.5)))
     cool = draw(0.0, 1.0)
     color = [c * power for c in (0.8 + 0.2 * cool, 0.9 + 0.05 * cool, 1.05 - 0.15 * cool)]
-    radius = torch.where(is_sun, 0.25, torch.where(has_window, 0.35, 0.12))
+    radius = torch.where(is_sun, 0.25, torch.where(has_window, 0.22, 0.1))
     through = torch.where(is_sun, wall.to(torch.float32), -1.0)
     daylight = torch.cat([position, *color, radius, through], 1)
     strength = draw(0.25, 0.6) + 0.25 * has_window

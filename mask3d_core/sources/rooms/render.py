@@ -42,6 +42,12 @@ def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
+def look_up(table: Tensor, row: Tensor) -> list[Tensor]:
+    """The columns of ``table`` (n, c) at ``row`` (...), c contiguous tensors: faster than gathering rows."""
+    index = row.flatten()
+    return [column.index_select(0, index).reshape(row.shape) for column in table.t().contiguous()]
+
+
 def _shell(scene: Scene, rays: Rays, direction: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Depth of the room's own walls or of what lies behind an opening, its label row, and the axis of its normal."""
     inverse = [1 / d for d in direction]
@@ -91,7 +97,7 @@ def find_surfaces(scene: Scene, rays: Rays, spread: Tensor) -> Surface:
     kind = (kind_of >= first_round).to(torch.float32) + (kind_of >= first_ball)
     table = torch.cat([scene.parts["center"], scene.parts["half"], scene.parts["rotation"],
                        kind[None, :, None].expand(frames, -1, 1)], -1).flatten(0, 1)
-    values = table[flat.flatten()].reshape(*flat.shape, -1).unbind(-1)
+    values = look_up(table, flat)
     center, half, rotation, kind = values[:3], list(values[3:6]), values[6:15], values[15]
 
     point = [rays.origin[:, i, None, None, None] + depth * direction[i] for i in range(3)]
@@ -202,9 +208,9 @@ def light_up(scene: Scene, surface: Surface, rays: Rays, material: tuple[Tensor,
         for _ in range(5):
             spark = spark.clamp(min=0)
             spark = spark * spark
-        dark = shadowed(solids, lifted, light[:, :3], jitter, light[:, 6])
-        through = light[:, 7]
-        dark |= ~_passes_window(scene, surface, toward, through)
+        is_on = light[:, 3] > 0
+        is_open = (facing > 0) & wide(is_on) & _passes_window(scene, surface, toward, light[:, 7])
+        dark = shadowed(solids, lifted, light[:, :3], jitter, light[:, 6], is_open.any(-1).any(-1)) | ~is_open
         lit = _soften(image((~dark).to(torch.float32)), key_image)
         strength = image(facing.clamp(min=0) / (square + 0.3)) * lit
         glint = image(spark / (square + 0.3) * (facing > 0)) * lit * gloss * 1.5
@@ -242,6 +248,16 @@ def _passes_window(scene: Scene, surface: Surface, toward: list[Tensor], through
     return inside | (through < 0)[:, None, None, None]
 
 
+def _blur(image: Tensor, soft: Tensor) -> Tensor:
+    """A lens that is never quite sharp: each pixel shares ``soft`` of its light with its neighbours, both ways."""
+    for axis in (1, 2):
+        length = image.shape[axis]
+        before = torch.cat([image.narrow(axis, 0, 1), image.narrow(axis, 0, length - 1)], axis)
+        after = torch.cat([image.narrow(axis, 1, length - 1), image.narrow(axis, length - 1, 1)], axis)
+        image = image + ((before + after) * 0.5 - image) * soft
+    return image
+
+
 def expose(radiance: list[Tensor], keys: Tensor, config: RoomsConfig) -> Tensor:
     """A camera's picture: exposure, white balance, vignetting, tone curve, noise; uint8 (f, h, w, 3)."""
     one = Draws(config.seed * 2 + config.is_held_out, keys, "exposure", 1)
@@ -251,6 +267,7 @@ def expose(radiance: list[Tensor], keys: Tensor, config: RoomsConfig) -> Tensor:
     mean = level[:, None] / (4096 * luminance.shape[1] * luminance.shape[2]) + 0.01
     gain = one(0.22, 0.55) / mean
     warm, green = one(-0.12, 0.12), one(-0.03, 0.03)
+    soft = one(0.0, 0.45)[..., None]
     gains = [gain * (1 + warm), gain * (1 + green), gain * (1 - warm)]
     height, width = luminance.shape[1:]
     y = (torch.arange(height, device=keys.device) - (height - 1) / 2) / width
@@ -261,7 +278,7 @@ def expose(radiance: list[Tensor], keys: Tensor, config: RoomsConfig) -> Tensor:
     bits = random_bits(stream("rooms/noise"), keys[:, None, None], pixel)
     channels = []
     for i in range(3):
-        value = radiance[i] * gains[i][..., None] * fall
+        value = _blur(radiance[i].clamp(max=8.0), soft) * gains[i][..., None] * fall
         value = torch.sqrt((value * (1 + 0.15 * value) / (1 + value * 0.75)).clamp(0, 1))
         grain = ((bits >> (20 * i)) & 1023) + ((bits >> (20 * i + 10)) & 1023)
         value = value + (grain.to(torch.float32) / 1023 - 1) * noise

@@ -29,8 +29,10 @@ def _patchy(keys: Tensor, name: str, height: int, width: int, cell: int) -> Tens
     x = torch.arange(width, device=keys.device)
     top, left = torch.div(y, cell, rounding_mode="floor"), torch.div(x, cell, rounding_mode="floor")
     share_y, share_x = ((y - top * cell).to(torch.float32) / cell)[:, None], (x - left * cell).to(torch.float32) / cell
-    bands = lattice[:, top] + (lattice[:, top + 1] - lattice[:, top]) * share_y
-    return bands[:, :, left] + (bands[:, :, left + 1] - bands[:, :, left]) * share_x
+    upper = lattice.index_select(1, top)
+    bands = upper + (lattice.index_select(1, top + 1) - upper) * share_y
+    before = bands.index_select(2, left)
+    return before + (bands.index_select(2, left + 1) - before) * share_x
 
 
 def measure(depth: Tensor, slant: Tensor, infrared: Tensor, gloss: Tensor, intrinsics: Tensor, keys: Tensor,

@@ -18,6 +18,7 @@ from mask3d_core.sources.rooms.camera import NEAR
 
 TILE = 8
 FAR = 1e9
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,12 @@ class Candidates:
         for count in histogram[:-1]:
             left -= count
             alive.append(left)
-        return Candidates(order, start[order], solids, alive)
+        return Candidates(order, start.index_select(0, order), solids, alive)
 
     def rounds(self):
         """For k = 0, 1, ...: how many of the sorted tiles take part, and their k-th solid."""
         for k, alive in enumerate(self.alive):
-            yield alive, self.solids[self.first[:alive] + k]
+            yield alive, self.solids.index_select(0, self.first[:alive] + k)
 
 
 def span_box(origin: list[Tensor], direction: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -124,10 +125,10 @@ def span_box(origin: list[Tensor], direction: list[Tensor]) -> tuple[Tensor, Ten
 
 
 def _span_quadric(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Roots of a t^2 + 2 b t + c; not a number where there are none, which every comparison then refuses."""
-    root = (b * b - a * c).sqrt_()
-    inverse = 1 / a
-    return (-b - root) * inverse, (root - b) * inverse
+    """Roots of a t^2 + 2 b t + c, a > 0; both the same where there are none."""
+    root = (b * b).sub_(a * c).clamp_(min=0).sqrt_()
+    inverse = a.reciprocal()
+    return (b + root).mul_(inverse).neg_(), root.sub_(b).mul_(inverse)
 
 
 def span_cylinder(origin: list[Tensor], direction: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -226,17 +227,17 @@ def first_hits(solids: Solids, rays: Rays, spread: Tensor) -> tuple[Tensor, Tens
         keep &= solids.is_active[:, None, span]
         candidates = Candidates.of(keep, span.start, total)
         order = candidates.order
-        best, best_index = depth[order], index[order]
-        sorted_row, sorted_column = tile_row[order], tile_column[order]
+        best, best_index = depth.index_select(0, order), index.index_select(0, order)
+        sorted_row, sorted_column = tile_row.index_select(0, order), tile_column.index_select(0, order)
         for alive, solid in candidates.rounds():
-            values = table[solid]
+            values = table.index_select(0, solid)
             local_origin = [values[:, i, None, None] for i in range(3)]
             local = []
             for i in range(3):
                 along = (values[:, 3 + i, None] + values[:, 6 + i, None] * (sorted_column[:alive, None] + step))[:, None, :]
                 local.append(along + (values[:, 9 + i, None] * (sorted_row[:alive, None] + step))[:, :, None])
             enter, leave = SPANS[kind](local_origin, local)
-            is_nearer = (enter < leave) & (enter > NEAR) & (enter < best[:alive])
+            is_nearer = (enter < torch.minimum(leave, best[:alive])) & (enter > NEAR)
             best[:alive] = torch.where(is_nearer, enter, best[:alive])
             best_index[:alive] = torch.where(is_nearer, (solid % total).to(torch.int32)[:, None, None], best_index[:alive])
         depth[order], index[order] = best, best_index
@@ -244,7 +245,32 @@ def first_hits(solids: Solids, rays: Rays, spread: Tensor) -> tuple[Tensor, Tens
     return depth.reshape(shape), index.reshape(shape)
 
 
-def shadowed(solids: Solids, points: list[Tensor], light: Tensor, jitter: list[Tensor], radius: Tensor) -> Tensor:
+def _may_shade(solids: Solids, span: slice, center: list[Tensor], box: list[Tensor], lamp: list[Tensor], radius: Tensor) -> Tensor:
+    """Which solids touch the bundle of rays from a tile's box of points to a round lamp, bool (f, t, p).
+
+    In unit space the bundle lies, on each axis, within margin ``a + b t`` of its middle ray; both sides of
+    ``|o + d t| <= 1 + a + b t`` bound t.
+    """
+    matrix = solids.matrix[:, None, span]
+    enter = torch.zeros((), device=radius.device)
+    leave = torch.zeros((), device=radius.device)  # minus 1
+    for i in range(3):
+        row = matrix[..., i, :]
+        x, y, z = (row[..., j] for j in range(3))
+        o = (x * center[0][..., None]).add_(y * center[1][..., None]).add_(z * center[2][..., None]).add_(row[..., 3])
+        margin = (x.abs() * box[0][..., None]).add_(y.abs() * box[1][..., None]).add_(z.abs() * box[2][..., None])
+        widen = (radius[:, None] / solids.half[:, span, i])[:, None] - margin
+        d = lamp[i][:, None, span] - o
+        room = margin.add_(1)
+        for slope, rest in ((d - widen, room - o), (d.neg_().sub_(widen), room + o)):  # slope * t <= rest
+            # From below if the slope falls, from above if it rises; counted from the far end so that a side that never
+            # binds gives a huge number of the right sign.
+            leave = torch.minimum(leave, (rest - slope).div_(slope.clamp(min=_TINY)))
+            enter = torch.maximum(enter, rest.div_(slope.clamp_(max=-_TINY)))
+    return (enter <= leave.add_(1)) & solids.is_active[:, None, span]
+
+
+def shadowed(solids: Solids, points: list[Tensor], light: Tensor, jitter: list[Tensor], radius: Tensor, wanted: Tensor) -> Tensor:
     """Which points a lamp does not reach.
 
     Args:
@@ -253,9 +279,10 @@ def shadowed(solids: Solids, points: list[Tensor], light: Tensor, jitter: list[T
         light: (f, 3) its middle.
         jitter: x, y, z of (TILE, TILE), where on a lamp of radius 1 each pixel looks.
         radius: (f,) of the lamp, metres.
+        wanted: bool (f, t), tiles that the lamp could light at all.
 
     Returns:
-        bool (f, t, TILE, TILE).
+        bool (f, t, TILE, TILE); False in tiles that are not wanted.
     """
     frames, total = solids.reach.shape
     tiles = points[0].shape[1]
@@ -263,26 +290,20 @@ def shadowed(solids: Solids, points: list[Tensor], light: Tensor, jitter: list[T
     high = [p.amax((2, 3)) for p in points]
     center = [(a + b) / 2 for a, b in zip(low, high)]
     box = [(b - a) / 2 for a, b in zip(low, high)]
-    size = torch.sqrt(box[0] * box[0] + box[1] * box[1] + box[2] * box[2])
-    size = torch.maximum(size, radius[:, None])  # the bundle is a tube from the tile's ball to the lamp's ball
     lamp = apply(solids.matrix, *(v[:, None] for v in light.unbind(1)), point=True)
     table = torch.cat([solids.matrix.flatten(2), torch.stack(lamp, -1), radius[:, None, None].expand(-1, total, 1)], -1).flatten(0, 1)
-    blocked = torch.zeros(frames * tiles, TILE, TILE, dtype=torch.bool, device=light.device)
+    through = torch.zeros(frames * tiles, TILE, TILE, device=light.device)  # share of the way that lies inside a solid
     flat = [p.flatten(0, 1) for p in points]
     for kind, span in solids.spans():
         if span.start == span.stop:
             continue
-        matrix = solids.matrix[:, None, span]
-        start = apply(matrix, *(c[..., None] for c in center), point=True)
-        toward = [lamp[i][:, None, span] - start[i] for i in range(3)]
-        margin = [size[..., None] / solids.half[:, None, span, i] for i in range(3)]
-        keep = reaches(start, toward, margin, 0.0, 1.0) & solids.is_active[:, None, span]
+        keep = _may_shade(solids, span, center, box, lamp, radius) & wanted[..., None]
         candidates = Candidates.of(keep, span.start, total)
         order = candidates.order
-        best = blocked[order]
-        px, py, pz = (p[order] for p in flat)
+        best = through.index_select(0, order)
+        px, py, pz = (p.index_select(0, order) for p in flat)
         for alive, solid in candidates.rounds():
-            values = table[solid][:, :, None, None]
+            values = table.index_select(0, solid)[:, :, None, None]
             origin, direction = [], []
             for i in range(3):
                 a, b, c, d = (values[:, 4 * i + j] for j in range(4))
@@ -291,6 +312,7 @@ def shadowed(solids: Solids, points: list[Tensor], light: Tensor, jitter: list[T
                 origin.append(o)
                 direction.append((values[:, 12 + i] + shift).sub_(o))
             enter, leave = SPANS[kind](origin, direction)
-            best[:alive] |= (enter < leave) & (leave > 0) & (enter < 1)
-        blocked[order] = best
-    return blocked.reshape(frames, tiles, TILE, TILE)
+            inside = leave.clamp_(max=1).sub_(enter.clamp_(min=0))
+            torch.maximum(best[:alive], inside, out=best[:alive])
+        through[order] = best
+    return (through > 0).reshape(frames, tiles, TILE, TILE)
