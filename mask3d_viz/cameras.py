@@ -11,6 +11,8 @@ import numpy as np
 from mask3d_core.frames import Intrinsics
 from mask3d_viz.pixels import PictureError
 
+Vector = Sequence[float] | np.ndarray  # three numbers
+
 VIEWS = {"front": (0.0, 0.0), "three-quarter": (28.0, 22.0), "top": (0.0, 90.0)}  # azimuth, elevation in degrees
 
 
@@ -27,7 +29,7 @@ class Camera:
     intrinsics: Intrinsics
 
 
-def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] = (0.0, -1.0, 0.0)) -> np.ndarray:
+def look_at(eye: Vector, target: Vector, up: Vector = (0.0, -1.0, 0.0)) -> np.ndarray:
     """Camera-to-world pose, float64 (4, 4), of a camera at ``eye`` that looks at ``target``, upright towards ``up``."""
     forward = np.asarray(target, float) - np.asarray(eye, float)
     forward /= np.linalg.norm(forward)
@@ -41,8 +43,8 @@ def look_at(eye: Sequence[float], target: Sequence[float], up: Sequence[float] =
 
 
 def view_camera(view: str, points: np.ndarray, size: tuple[int, int] = (480, 640), *,
-                intrinsics: Intrinsics | None = None, up: Sequence[float] = (0.0, -1.0, 0.0),
-                forward: Sequence[float] = (0.0, 0.0, 1.0)) -> Camera:
+                intrinsics: Intrinsics | None = None, up: Vector = (0.0, -1.0, 0.0),
+                forward: Vector = (0.0, 0.0, 1.0)) -> Camera:
     """A camera for one of the preset views, as near as it can be with the points still in the picture.
 
     Args:
@@ -66,8 +68,8 @@ def view_camera(view: str, points: np.ndarray, size: tuple[int, int] = (480, 640
 
 
 def orbit_camera(points: np.ndarray, azimuth: float, elevation: float, size: tuple[int, int] = (480, 640), *,
-                 zoom: float = 1.0, up: Sequence[float] = (0.0, -1.0, 0.0),
-                 forward: Sequence[float] = (0.0, 0.0, 1.0)) -> Camera:
+                 zoom: float = 1.0, up: Vector = (0.0, -1.0, 0.0),
+                 forward: Vector = (0.0, 0.0, 1.0)) -> Camera:
     """A camera on a circle around the points, so far away that nearly all of them fit.
 
     Args:

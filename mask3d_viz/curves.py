@@ -17,16 +17,18 @@ from mask3d_viz.scores import Score, as_score, score_text
 
 __all__ = ["Score", "as_score", "bar_table", "error_by_ratio", "figure_image", "loss_curve", "running_mean"]
 
+Numbers = Sequence[float] | np.ndarray
+
 PIXELS_PER_INCH = 144  # twice the size on a page, so that it stays crisp on a fine screen
 TEXT = 11.0  # points; 11 * 144 / 72 = 22 pixels
 
 
-def _chart(width: float, height: float, title: str, theme: str):
+def _chart(height: float, title: str, theme: str):
     """A figure and its one axis in the house's look."""
     from matplotlib.figure import Figure
 
     colors = style.theme(theme)
-    figure = Figure(figsize=(width, height), dpi=PIXELS_PER_INCH, layout="constrained", facecolor=colors["paper"])
+    figure = Figure(figsize=(8.0, height), dpi=PIXELS_PER_INCH, layout="constrained", facecolor=colors["paper"])
     axis = figure.add_subplot(facecolor=colors["paper"])
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -85,7 +87,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mapping[str, str] = ("loss",), *,
                x: str = "step", opponents: Mapping[str, float] | None = None,
-               band: tuple[Sequence[float], Sequence[float], Sequence[float]] | None = None, title: str = "",
+               band: tuple[Numbers, Numbers, Numbers] | None = None, title: str = "",
                y_label: str = "loss", log_scale: bool = False, theme: str = "light"):
     """A run's curve, over the band where such runs lie and the lines it has to pass.
 
@@ -105,7 +107,7 @@ def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mappi
         PictureError: none of the keys is in any record.
     """
     names = dict(keys) if isinstance(keys, Mapping) else {key: key for key in keys}
-    figure, axis, colors = _chart(8, 4.2, title, theme)
+    figure, axis, colors = _chart(4.2, title, theme)
     labels, seen = [], False
     if band is not None:
         axis.fill_between(*(np.asarray(part, float) for part in band), color=colors["line"], linewidth=0,
@@ -169,7 +171,7 @@ def bar_table(scores: Mapping[str, Any], *, highlight: Sequence[str] = (), metri
     if not known or not set(highlight) <= set(known):
         raise PictureError("at least one score, and highlighted names among them",
                            f"scores {', '.join(known) or 'none'}; highlight {', '.join(highlight)}", "Check the names.")
-    figure, axis, colors = _chart(8, 1.25 + 0.36 * len(known), title, theme)
+    figure, axis, colors = _chart(1.25 + 0.36 * len(known), title, theme)
     axis.grid(False, axis="y")
     for row, (name, score) in enumerate(known.items()):
         color = style.SERIES[theme][1] if name in highlight else colors["muted"]
@@ -204,7 +206,7 @@ def bar_table(scores: Mapping[str, Any], *, highlight: Sequence[str] = (), metri
     return figure
 
 
-def error_by_ratio(ratios: Sequence[float], series: Mapping[str, Sequence[Any]], *, highlight: Sequence[str] = (),
+def error_by_ratio(ratios: Numbers, series: Mapping[str, Sequence[Any]], *, highlight: Sequence[str] = (),
                    metric: str = "AbsRel", x_label: str = "share of depth patches hidden", title: str = "",
                    theme: str = "light"):
     """How the error grows as more is hidden, one line per model or opponent.
@@ -222,7 +224,7 @@ def error_by_ratio(ratios: Sequence[float], series: Mapping[str, Sequence[Any]],
     Raises:
         PictureError: a series of another length than the ratios.
     """
-    figure, axis, colors = _chart(8, 4.2, title, theme)
+    figure, axis, colors = _chart(4.2, title, theme)
     labels = []
     for place, (name, scores) in enumerate(series.items()):
         if len(scores) != len(ratios):

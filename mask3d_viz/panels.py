@@ -113,7 +113,8 @@ def _tiles(color, depth, is_valid, prediction, is_masked_color, is_masked_depth,
         Tile(depth_image(prediction, None, limits, colormap), "Prediction", scores),
         Tile(depth_image(depth, is_valid, limits, colormap), "Truth",
              f"{100 * holes:.{0 if holes >= 0.01 else 2}f} % never measured" if holes else "measured everywhere"),
-        Tile(error_image(prediction, depth, is_valid, error_end), "Error", "prediction \N{MINUS SIGN} truth"),
+        Tile(error_image(prediction, depth, is_valid, error_end), "Error",
+             "prediction \N{MINUS SIGN} truth" if is_valid.any() else "no truth to compare with"),
     ]
     return tiles, limits, error_end
 

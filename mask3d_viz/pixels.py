@@ -137,7 +137,7 @@ def resize_smooth(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.LANCZOS))
 
 
-def to_png(image: np.ndarray) -> bytes:
+def to_png(image: Pixels) -> bytes:
     """A picture as PNG bytes, without time stamps: equal pictures give equal bytes."""
     from PIL import Image
 
@@ -146,7 +146,7 @@ def to_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def save_png(image: np.ndarray, path: str | Path) -> Path:
+def save_png(image: Pixels, path: str | Path) -> Path:
     """Write a picture as PNG; a reader never sees half a file.
 
     Returns:
