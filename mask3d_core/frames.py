@@ -234,9 +234,21 @@ def _area_weights(old: int, new: int) -> np.ndarray:
     return cover / cover.sum(axis=1, keepdims=True)
 
 
+def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+    """The few old pixels under each new one and their weights, both (new, k)."""
+    weights = _area_weights(old, new)
+    k = int((weights > 0).sum(axis=1).max())
+    first = np.minimum(np.argmax(weights > 0, axis=1), old - k)
+    indices = first[:, None] + np.arange(k)
+    return indices, np.take_along_axis(weights, indices, axis=1)
+
+
 def resize_color(color: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 (H, W, 3) to (height, width): area averaging down, linear up. A product of two thin matrices."""
-    rows, columns = _area_weights(color.shape[0], height), _area_weights(color.shape[1], width)
-    tall = np.tensordot(rows, color.astype(np.float32), axes=(1, 0))  # (height, W, 3)
-    full = np.einsum("vw,hwc->hvc", columns, tall, optimize=True)
+    """uint8 (H, W, 3) to (height, width, 3): area averaging down, linear up. Rows first, then columns."""
+    tall = np.zeros((height, *color.shape[1:]), np.float32)
+    for rows, weights in zip(*(part.T for part in _taps(color.shape[0], height))):
+        tall += color[rows] * weights[:, None, None]
+    full = np.zeros((height, width, color.shape[2]), np.float32)
+    for columns, weights in zip(*(part.T for part in _taps(color.shape[1], width))):
+        full += tall[:, columns] * weights[:, None]
     return np.clip(np.rint(full), 0, 255).astype(np.uint8)

@@ -131,3 +131,15 @@ def test_errors_survive_a_trip_between_processes():
     error = pickle.loads(pickle.dumps(FrameError("a", "b", "Do c.", "file.png")))
     assert str(error) == "file.png: expected a; got b. Do c."
     assert pickle.loads(pickle.dumps(ConfigError(["x", "y"]))).problems == ["x", "y"]
+
+
+@pytest.mark.parametrize("height, width", [(12, 15), (7, 40), (60, 80), (31, 39)])
+def test_color_resize_is_the_mean_over_each_pixel_s_area(height, width):
+    """Against the definition, written as one dense matrix per axis."""
+    from mask3d_core.frames import _area_weights, resize_color
+
+    color = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    expected = np.einsum("uh,hwc,vw->uvc", _area_weights(30, height).astype(np.float64), color,
+                         _area_weights(40, width).astype(np.float64))
+    assert np.abs(resize_color(color, height, width) - expected).max() < 0.5 + 1e-3
+    assert (resize_color(np.full((30, 40, 3), 77, np.uint8), height, width) == 77).all()

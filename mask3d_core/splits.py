@@ -1,0 +1,79 @@
+"""Which frames train and which measure: by sequence, never at random, as neighbouring video frames are near copies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+TRAIN, VAL, TEST, UNUSED = 0, 1, 2, 255
+SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
+BY_SEQUENCE = "sequences"
+BY_TIME = "time blocks (same room)"
+ONE_SPLIT = "all frames in one split"
+_FEWEST = 5  # frames that one sequence needs before it can be cut into blocks
+
+
+def assign_splits(sequence_index: np.ndarray, names: Sequence[str], val_share: float = 0.1, test_share: float = 0.1,
+                  gap: int | None = None) -> tuple[np.ndarray, str, str]:
+    """Assign every frame to a split.
+
+    Several sequences: each goes as a whole to one split, in an order that depends on its name alone, always to the
+    split that lacks most; from two on there is a validation sequence, from three on a test sequence. One sequence:
+    blocks of time with unused frames between them, because both ends of a cut show the same view.
+
+    Args:
+        sequence_index: int (n,), the sequence of each frame, in recording order.
+        names: the sequences' names.
+        val_share, test_share: wanted shares of frames, 0 for none.
+        gap: unused frames between blocks of one sequence; None: 2.5 % of it, at least 1.
+
+    Returns:
+        split uint8 (n,) (0 train, 1 val, 2 test, 255 unused), the kind of split, and the rule in words.
+    """
+    present = np.unique(sequence_index)
+    if len(present) > 1:
+        return (*_by_sequence(sequence_index, present, names, val_share, test_share),)
+    return _by_time(len(sequence_index), val_share, test_share, gap)
+
+
+def _by_sequence(sequence_index: np.ndarray, present: np.ndarray, names: Sequence[str], val_share: float,
+                 test_share: float) -> tuple[np.ndarray, str, str]:
+    counts = np.bincount(sequence_index, minlength=len(names))
+    targets = np.array([max(0.0, 1 - val_share - test_share), val_share, test_share]) * len(sequence_index)
+    order = sorted(present, key=lambda k: hashlib.sha256(names[k].encode()).digest())
+    members: list[list[int]] = [[], [], []]
+    filled = np.zeros(3)
+    for k in order:
+        lacking = np.where(targets > 0, (targets - filled - counts[k] / 2) / np.maximum(targets, 1e-9), -np.inf)
+        choice = int(np.argmax(lacking))
+        members[choice].append(int(k))
+        filled[choice] += counts[k]
+    for choice, share, needed in ((VAL, val_share, 2), (TEST, test_share, 3), (TRAIN, 1.0, 1)):
+        if share > 0 and not members[choice] and len(present) >= needed:
+            donor = max(range(3), key=lambda c: (len(members[c]), filled[c]))
+            smallest = min(members[donor], key=lambda k: (counts[k], k))
+            members[donor].remove(smallest)
+            members[choice].append(smallest)
+    split_of = np.full(len(names), UNUSED, np.uint8)
+    for choice, chosen in enumerate(members):
+        split_of[chosen] = choice
+    rule = (f"whole sequences: {len(members[0])} train, {len(members[1])} val, {len(members[2])} test, "
+            "chosen by a hash of their names")
+    return split_of[sequence_index], BY_SEQUENCE, rule
+
+
+def _by_time(count: int, val_share: float, test_share: float, gap: int | None) -> tuple[np.ndarray, str, str]:
+    split = np.zeros(count, np.uint8)
+    gap = max(1, round(0.025 * count)) if gap is None else gap
+    held_out = [(value, max(1, round(share * count))) for value, share in ((TEST, test_share), (VAL, val_share))
+                if share > 0]
+    if count < max(_FEWEST, 1 + sum(size + gap for _, size in held_out)):
+        return split, ONE_SPLIT, f"one sequence of {count} frames is too short to split; all train"
+    end = count
+    for value, size in held_out:  # from the end: test, gap, val, gap
+        split[end - size:end] = value
+        split[end - size - gap:end - size] = UNUSED
+        end -= size + gap
+    return split, BY_TIME, f"same room: time blocks of one sequence with a gap of {gap} frames between them"
