@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mask3d_core.sources.rooms.config import BOOKS, OBJECTS, RoomsConfig
+from mask3d_core.sources.rooms.config import BOOKS, OBJECTS
 from mask3d_core.sources.rooms.draws import Draws
 from mask3d_core.sources.rooms.parts import Parts, Place
 

@@ -28,7 +28,8 @@ class RoomsConfig:
         views_per_room: how many frames one room counts for.
         furniture: how much of ``FURNITURE_LEVELS`` is used, 0..6.
         sensor: True passes the depth through a Kinect-like sensor (range, quantisation, holes).
-        pool: "train" or "test": which furniture models, patterns and palettes are drawn. The two share none.
+        pool: "train" or "test": which furniture models, patterns and palettes are drawn. The two share none
+            (but crates and the kinds of clutter, and the keys of a keyboard).
     """
 
     seed: int = 0
