@@ -13,6 +13,7 @@ from torch import nn
 from mask3d_core.errors import ConfigError
 from mask3d_core.masking import Masks, to_pixels
 from mask3d_core.models import CONTROLS, PRESETS, DepthTarget, EncoderConfig, Mask3D, ModelConfig, preset
+from mask3d_core.models.anchor import spline_anchor
 from mask3d_core.models.encoders import build_vit, check_plain, encode_visible
 from mask3d_core.models.patches import gather_visible, patchify, scatter_to_grid, sincos_positions, unpatchify
 from mask3d_core.models.targets import depth_space, trimmed_statistics
@@ -112,9 +113,10 @@ def test_every_control_predicts_its_targets_and_trains_all_it_has(control, fusio
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("normalisation", ["metric", "standardised"])
 @pytest.mark.parametrize("representation", ["linear", "log", "inverse"])
-def test_the_hidden_stays_hidden(fusion, normalisation, representation):
+@pytest.mark.parametrize("anchor", ["none", "spline"])
+def test_the_hidden_stays_hidden(fusion, normalisation, representation, anchor):
     """Changing every hidden value, and every value in a hole, leaves the prediction bit-identical."""
-    model = small(fusion=fusion, target=DepthTarget(normalisation, representation, 60.0))
+    model = small(fusion=fusion, target=DepthTarget(normalisation, representation, 60.0), anchor=anchor)
     color, depth, is_valid, intrinsics = scene()
     masks = masks_of(is_valid, (0.6, 0.6))
     hidden_rgb, hidden_depth = (to_pixels(m, (3, 4), 16) for m in (masks.rgb, masks.depth))
@@ -207,6 +209,17 @@ def test_any_grid_works(size):
     assert model(color, depth, is_valid, intrinsics, masks_of(is_valid)).depth.shape == (2, *size)
     with pytest.raises(ConfigError, match="multiples of 16"):
         model(color[..., :-8], depth[..., :-8], is_valid[..., :-8], intrinsics, masks_of(is_valid))
+
+
+def test_the_anchor_continues_a_plane_and_is_the_data_s_mean_where_nothing_is_known():
+    rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
+    value = (0.5 + 0.01 * rows - 0.004 * columns).expand(2, 96, 128).clone()
+    is_visible = torch.zeros_like(value, dtype=torch.bool)
+    is_visible[0, ::32, :] = is_visible[0, 20:40, 10:60] = is_visible[0, 80:, 100:] = True
+    surface = spline_anchor(value.masked_fill(~is_visible, float("nan")).nan_to_num(99.0), is_visible, 16)
+    assert surface[1].abs().max() == 0
+    assert torch.equal(surface[is_visible], value[is_visible])
+    assert (surface[0] - value[0])[16:80, 16:112].abs().max() < 0.15, "within a patch's step of the plane"
 
 
 def test_pasted_output_says_so():

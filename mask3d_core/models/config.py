@@ -58,6 +58,8 @@ class ModelConfig:
         fusion: "add", "concat_channels" or "concat_tokens" (paper: "fused into a bottleneck", no detail known).
         decoder_width, decoder_depth, decoder_heads: the ViT decoder (MAE's 512 x 8 in the faithful preset).
         target: the space of the depth target.
+        anchor: "none": the decoder predicts depth itself (the faithful presets); "spline": it predicts the difference
+            from a smooth surface through the visible depth (ours; a small run on a CPU needs it to beat interpolation).
         color_mean, color_std: belong to the RGB encoder; timm's models differ.
     """
 
@@ -72,6 +74,7 @@ class ModelConfig:
     decoder_depth: int = 3
     decoder_heads: int = 6
     target: DepthTarget = field(default_factory=DepthTarget)
+    anchor: str = "none"
     color_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     color_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -99,6 +102,7 @@ class ModelConfig:
              f"model.target.normalisation must be metric or standardised; got {self.target.normalisation!r}")
         need(self.target.representation in ("linear", "log", "inverse"),
              f"model.target.representation must be linear, log or inverse; got {self.target.representation!r}")
+        need(self.anchor in ("none", "spline"), f"model.anchor must be none or spline; got {self.anchor!r}")
         need(self.target.reference_focal > 0, "model.target.reference_focal must be positive")
         for side in self.image_size:
             need(side > 0 and side % self.patch == 0,
@@ -119,7 +123,7 @@ class ModelConfig:
 
 
 PRESETS: dict[str, ModelConfig] = {
-    "tiny": ModelConfig(target=DepthTarget(representation="inverse")),
+    "tiny": ModelConfig(target=DepthTarget(representation="log"), anchor="spline"),
     "small": ModelConfig(rgb=EncoderConfig(width=384, depth=12, heads=6), depth=EncoderConfig(width=192, depth=6, heads=3),
                          decoder_width=256, decoder_depth=4, decoder_heads=8),
     "base": ModelConfig(rgb=EncoderConfig(timm="vit_base_patch16_224"), depth=EncoderConfig(width=384, depth=6, heads=6),

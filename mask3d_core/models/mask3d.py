@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mask3d_core.errors import ConfigError
 from mask3d_core.masking import Masks, keep_ids, to_pixels
+from mask3d_core.models.anchor import spline_anchor
 from mask3d_core.models.config import EncoderConfig, ModelConfig
 from mask3d_core.models.encoders import build_vit, encode_visible
 from mask3d_core.models.patches import patchify, scatter_to_grid, sincos_positions, unpatchify
@@ -141,6 +142,8 @@ class Mask3D(nn.Module):
         value = prediction = None
         if "depth" in config.targets:
             value = unpatchify(self.depth_head(decoded["depth"]).float(), grid, config.patch)[:, 0]
+            if config.anchor == "spline":
+                value = value + spline_anchor(space.encode(depth), is_visible, config.patch)
             prediction = space.decode(value)
         rgb = self.rgb_head(decoded["rgb"]).float() if "rgb" in config.targets else None
         return Prediction(prediction, value, space if value is not None else None, rgb)

@@ -6,7 +6,7 @@ A new task is one new file here that satisfies :class:`Task`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ class LossSum:
     parts: dict[str, Tensor]
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the engine needs to know."""
 

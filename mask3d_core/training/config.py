@@ -17,7 +17,7 @@ from mask3d_core.models.config import CONTROLS, ModelConfig, preset
 ANYWHERE = MaskConfig(
     ratios=((0.8, 0.8), (0.8, 0.95), (0.8, 1.0), (0.0, 1.0), (1.0, 0.8), (1.0, 0.95), (0.95, 0.8), (0.5, 0.5),
             (0.0, 0.8), (0.95, 0.95), (0.5, 1.0), (0.0, 0.0), (1.0, 0.5), (1.0, 0.0)),
-    weights=(8, 5, 2, 2, 3, 1, 1, 1, 1, 1, 1, 0.25, 0.5, 0.25))
+    weights=(8.0, 5.0, 2.0, 2.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.25, 0.5, 0.25))
 """The set the shipped checkpoint draws from, so that it works wherever a slider can stand. Ours."""
 
 CONTROL_RATIOS = {

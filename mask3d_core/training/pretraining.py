@@ -79,8 +79,8 @@ def _from_rooms(config: PretrainConfig, device: torch.device, rank: int, world: 
                          (height, width), AugmentConfig.none(), fit_config.seed, device)
     record = {"kind": "rooms", "rooms": dataclasses.asdict(rooms), "sequences": [],
               "validation_frames": config.eval_frames}
-    sample = [batches.batch(step).to("cpu") for step in range(max(1, 128 // fit_config.batch_size))]
-    return TrainingData(batches, fixed.batch(0), record, sample)
+    sampler = RoomsBatches(rooms, 32, (height, width), AugmentConfig.none(), fit_config.seed, device)
+    return TrainingData(batches, fixed.batch(0), record, [sampler.batch(step).to("cpu") for step in range(4)])
 
 
 def build_model(config: PretrainConfig, statistics: DataStatistics | None = None) -> Mask3D:
