@@ -27,7 +27,8 @@ class RoomsConfig:
         height, width: pixels of a frame.
         views_per_room: how many frames one room counts for.
         furniture: how much of ``FURNITURE_LEVELS`` is used, 0..6.
-        sensor: True passes the depth through a Kinect-like sensor (range, quantisation, holes).
+        sensor: share of the frames, 0..1, whose depth passes through a Kinect-like sensor (range, quantisation,
+            holes); True is all, False none.
         pool: "train" or "test": which furniture models, patterns and palettes are drawn. The two share none
             (but crates and the kinds of clutter, and the keys of a keyboard).
     """
@@ -37,7 +38,7 @@ class RoomsConfig:
     width: int = 320
     views_per_room: int = 4
     furniture: int = len(FURNITURE_LEVELS) - 1
-    sensor: bool = False
+    sensor: bool | float = False
     pool: str = "train"
 
     def __post_init__(self):
@@ -49,6 +50,8 @@ class RoomsConfig:
             problems.append(f"views_per_room must be at least 1, got {self.views_per_room}")
         if not 0 <= self.furniture < len(FURNITURE_LEVELS):
             problems.append(f"furniture must be 0..{len(FURNITURE_LEVELS) - 1}, got {self.furniture}")
+        if not 0 <= self.sensor <= 1:
+            problems.append(f"sensor must be True, False or a share 0..1, got {self.sensor}")
         if self.pool not in POOLS:
             problems.append(f"pool must be one of {', '.join(POOLS)}, got {self.pool!r}")
         if problems:

@@ -13,6 +13,7 @@ from mask3d_core.sources.rooms.config import RoomsConfig
 from mask3d_core.sources.rooms.layout import Scene, build_rooms
 from mask3d_core.sources.rooms.lighting import light_up, surface_color
 from mask3d_core.sources.rooms.picture import expose
+from mask3d_core.randomness import stream, uniform
 from mask3d_core.sources.rooms.sensor import measure
 from mask3d_core.sources.rooms.surface import find_surfaces, look_up, to_image
 from mask3d_core.sources.rooms.trace import TILE, Rays
@@ -107,6 +108,9 @@ def _render(scene: Scene, room_ids: Tensor, views: Tensor, config: RoomsConfig) 
     is_valid = torch.ones_like(depth, dtype=torch.bool)
     if config.sensor:
         slant, infrared, gloss = (crop(to_image(v, rays)) for v in (surface.slant, material[14], material[13]))
-        depth, is_valid = measure(depth, slant, infrared, gloss, intrinsics, view_keys(room_ids, views), config)
+        keys = view_keys(room_ids, views)
+        measured, is_measured = measure(depth, slant, infrared, gloss, intrinsics, keys, config)
+        is_sensed = uniform(stream("rooms/sensed"), config.seed, keys)[:, None, None] < float(config.sensor)
+        depth, is_valid = torch.where(is_sensed, measured, depth), is_measured | ~is_sensed
     return RoomsBatch(color, depth, is_valid, intrinsics, pose, crop(to_image(semantic, rays)).to(torch.uint8),
                       crop(to_image(instance, rays)).to(torch.int32), room_ids, views)

@@ -58,7 +58,7 @@ def sample(texels: Tensor, patterns: int, pattern: Tensor, u: Tensor, v: Tensor,
     Returns:
         The weights of the second and third colour, same shape.
     """
-    level = (footprint.clamp(min=1.0, max=127.0).view(torch.int32) >> 23).to(torch.int64) - 127  # floor of log2, exact
+    level = (footprint.clamp(min=1.0, max=float(SIZE)).view(torch.int32) >> 23).to(torch.int64) - 127  # floor of log2, exact
     size = SIZE >> level
     first = (4 * SIZE * SIZE - (4 * size * size)) // 3 * patterns  # texels of the levels before
     size_f = size.to(torch.float32)
