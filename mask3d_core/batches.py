@@ -274,7 +274,7 @@ class RoomsBatches:
         rooms = torch.arange(start, start + self.batch_size, device=self.device)
         made = render_rooms(rooms, torch.zeros_like(rooms), self.config, self.device)
         batch = Batch(made.color.permute(0, 3, 1, 2).float() / 255, made.depth, made.is_valid, made.intrinsics, rooms,
-                      torch.zeros_like(rooms), self.config.sensor, made.semantic.long(), made.instance.long())
+                      torch.zeros_like(rooms), self.config.sensor > 0, made.semantic.long(), made.instance.long())
         return augment(batch, self.size, self.augment, self.seed)
 
     def iterate(self, step: int = 0) -> Iterator[Batch]:

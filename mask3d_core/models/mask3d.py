@@ -84,7 +84,7 @@ class Mask3D(nn.Module):
         self._positions: dict[tuple, Tensor] = {}
 
     def _start_small(self) -> None:
-        """Xavier for what is ours, small heads, so that step 0 predicts about the mean of the training data."""
+        """Xavier for what is ours, small heads, so that step 0 predicts the data's mean, or the anchor."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and not name.startswith(("rgb_encoder", "depth_encoder")):
                 nn.init.xavier_uniform_(module.weight)
@@ -94,7 +94,7 @@ class Mask3D(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
         for head in ("depth_head", "rgb_head"):
             if hasattr(self, head):
-                nn.init.trunc_normal_(getattr(self, head).weight, std=0.02)
+                nn.init.trunc_normal_(getattr(self, head).weight, std=1e-3)
 
     def set_depth_statistics(self, mean: float, std: float) -> None:
         """Keep the training data's mean and spread in the target space (see ``training.statistics``)."""

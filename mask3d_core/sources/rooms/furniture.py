@@ -85,7 +85,7 @@ def build_furniture(parts: Parts, room_ids: Tensor, draw: Draws, place: Place, f
         spot = _pick(place, slots)
         top = Place(spot.x, spot.y, tops[:, slots], spot.sine, spot.cosine)
         things = Draws(seed, room_ids, f"things{columns}", top.x.shape[1] * rows * columns)
-        clutter.scatter_things(parts, things, top, (half_x * clear)[:, slots], (half_y * clear)[:, slots], columns, rows, draw(0.2, 0.95)[:, slots],
+        clutter.scatter_things(parts, things, top, (half_x * clear)[:, slots], (half_y * clear)[:, slots], columns, rows, draw(0.3, 1.0)[:, slots],
                                holds_things[:, slots], free)
     has_desk = there("table") | (there("box") if level < 1 else torch.zeros_like(active)) | (there("cabinet") & (tops < 1.0))
     return tops, has_desk

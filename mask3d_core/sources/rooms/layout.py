@@ -25,8 +25,9 @@ class Scene:
 
     ``size`` (r, 3); ``openings`` (r, 4, 6) boxes behind each wall, low corner then high corner, empty where low > high;
     ``shell_labels`` int64 (r, 14, 3) semantic, material, instance of floor, ceiling, four walls, side and back of four
-    openings; ``parts`` of :meth:`Parts.packed`; ``materials`` (r, m, c); ``lights`` (r, 2, 8): position, colour,
-    radius, and whether it shines through the opening of wall 0..3 only (-1: everywhere); ``ambient`` (r, 3);
+    openings; ``parts`` of :meth:`Parts.packed`; ``materials`` (r, m, c); ``lights`` (r, 2, 10): position, colour,
+    radius, whether it shines through the opening of wall 0..3 only (-1: everywhere), and the direction x, y that it
+    shines in (0, 0: all round); ``ambient`` (r, 3);
     ``targets`` (r, n, 4) points worth looking at and whether they exist; ``desks`` (r, n, 6): centre of a table top,
     half its size, its turn's sine, whether it exists.
     """

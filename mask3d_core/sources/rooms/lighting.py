@@ -84,16 +84,18 @@ def light_up(scene: Scene, surface: Surface, rays: Rays, material: list[Tensor],
         square = dot(toward, toward)
         length = torch.sqrt(square)
         facing = dot(toward, surface.normal) / length
+        beam = -(toward[0] * wide(light[:, 8]) + toward[1] * wide(light[:, 9])) / length
+        beam = torch.maximum(beam, wide((light[:, 8] == 0) & (light[:, 9] == 0)).to(beam.dtype))
         halfway = [t / length + e / eye_length for t, e in zip(toward, to_eye)]
         spark = dot(halfway, surface.normal) / torch.sqrt(dot(halfway, halfway)).clamp(min=1e-6)
         for _ in range(5):
             spark = spark.clamp(min=0)
             spark = spark * spark
         is_on = light[:, 3] > 0
-        is_open = (facing > 0) & wide(is_on) & _passes_window(scene, surface, toward, light[:, 7])
+        is_open = (facing > 0) & (beam > 0) & wide(is_on) & _passes_window(scene, surface, toward, light[:, 7])
         dark = shadowed(solids, lifted, light[:, :3], jitter, light[:, 6], is_open.any(-1).any(-1)) | ~is_open
         lit = _soften(image((~dark).to(torch.float32)), key_image)
-        strength = image(facing.clamp(min=0) / (square + 0.3)) * lit
+        strength = image(facing.clamp(min=0) / (square + 0.3) * beam) * lit
         glint = image(spark / (square + 0.3) * (facing > 0)) * lit * gloss * 1.5
         for i in range(3):
             total[i] = total[i] + strength * light[:, 3 + i, None, None]

@@ -10,13 +10,20 @@ from mask3d_core.sources.rooms.config import RoomsConfig
 from mask3d_core.sources.rooms.draws import Draws
 
 
-def _blur(image: Tensor, soft: Tensor) -> Tensor:
-    """A lens that is never quite sharp: each pixel shares ``soft`` of its light with its neighbours, both ways."""
-    for axis in (1, 2):
+def _blur(image: Tensor, strengths: list[Tensor]) -> Tensor:
+    """A lens that is never quite sharp and a hand that is never quite still.
+
+    Args:
+        image: (f, h, w).
+        strengths: four of (f, 1, 1): how much light a pixel shares with its neighbours up and down, left and right, then
+            with those three pixels away in the same two directions.
+    """
+    for index, strength in enumerate(strengths):
+        axis, step = 1 + index % 2, 1 if index < 2 else 3
         length = image.shape[axis]
-        before = torch.cat([image.narrow(axis, 0, 1), image.narrow(axis, 0, length - 1)], axis)
-        after = torch.cat([image.narrow(axis, 1, length - 1), image.narrow(axis, length - 1, 1)], axis)
-        image = image + ((before + after) * 0.5 - image) * soft
+        before = torch.cat([image.narrow(axis, 0, step), image.narrow(axis, 0, length - step)], axis)
+        after = torch.cat([image.narrow(axis, step, length - step), image.narrow(axis, length - step, step)], axis)
+        image = image + ((before + after) * 0.5 - image) * strength
     return image
 
 
@@ -29,7 +36,8 @@ def expose(radiance: list[Tensor], keys: Tensor, config: RoomsConfig) -> Tensor:
     mean = level[:, None] / (4096 * luminance.shape[1] * luminance.shape[2]) + 0.01
     gain = one(0.22, 0.55) / mean
     warm, green = one(-0.12, 0.12), one(-0.03, 0.03)
-    soft = one(0.0, 0.45)[..., None]
+    soft, moves = one(0.12, 0.5), one.chance(0.25)
+    blur = [v[..., None] for v in (soft, soft, one(0.0, 0.6) * moves, one(0.0, 0.6) * moves)]
     gains = [gain * (1 + warm), gain * (1 + green), gain * (1 - warm)]
     height, width = luminance.shape[1:]
     y = (torch.arange(height, device=keys.device) - (height - 1) / 2) / width
@@ -40,7 +48,7 @@ def expose(radiance: list[Tensor], keys: Tensor, config: RoomsConfig) -> Tensor:
     bits = random_bits(stream("rooms/noise"), keys[:, None, None], pixel)
     channels = []
     for i in range(3):
-        value = _blur(radiance[i].clamp(max=8.0), soft) * gains[i][..., None] * fall
+        value = _blur(radiance[i].clamp(max=8.0), blur) * gains[i][..., None] * fall
         value = torch.sqrt((value * (1 + 0.15 * value) / (1 + value * 0.75)).clamp(0, 1))
         grain = ((bits >> (20 * i)) & 1023) + ((bits >> (20 * i + 10)) & 1023)
         value = value + (grain.to(torch.float32) / 1023 - 1) * noise

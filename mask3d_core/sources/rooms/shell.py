@@ -119,7 +119,8 @@ def add_lights(parts: Parts, room_ids: Tensor, size: Tensor, openings: Tensor, c
     warm = draw(0.0, 1.0)
     color = [1.0 + 0.05 * warm, 0.95 - 0.08 * warm, 0.85 - 0.35 * warm]
     power = torch.where(draw.chance(0.2), 0.0, draw(2.0, 6.0))
-    lamp = torch.cat([x, y, height - drop, *[c * power for c in color], draw(0.06, 0.25), torch.full_like(x, -1)], 1)
+    everywhere = [torch.full_like(x, -1), torch.zeros_like(x), torch.zeros_like(x)]
+    lamp = torch.cat([x, y, height - drop, *[c * power for c in color], draw(0.06, 0.25), *everywhere], 1)
     if config.furniture >= 6:
         zero = torch.zeros_like(x)
         decoration.add_ceiling_lamp(parts, Place(x, y, zero, zero, zero + 1), height, drop, draw)
@@ -145,7 +146,8 @@ def add_lights(parts: Parts, room_ids: Tensor, size: Tensor, openings: Tensor, c
     color = [c * power for c in (0.8 + 0.2 * cool, 0.9 + 0.05 * cool, 1.05 - 0.15 * cool)]
     radius = torch.where(is_sun, 0.25, torch.where(has_window, 0.22, 0.1))
     through = torch.where(is_sun, wall.to(torch.float32), -1.0)
-    daylight = torch.cat([position, *color, radius, through], 1)
+    inward = torch.where(has_window & ~is_sun, -outward, 0.0)
+    daylight = torch.cat([position, *color, radius, through, inward], 1)
     strength = draw(0.25, 0.6) + 0.25 * has_window
     tint = draw(0.0, 1.0)
     ambient = torch.cat([strength * (0.92 + 0.12 * tint), strength * 0.97, strength * (1.08 - 0.16 * tint)], 1)
