@@ -159,8 +159,8 @@ def _pictures(source: Source, config: PrepareConfig) -> list[str]:
         readable += 1
         labels |= {name for name in ("semantic", "instance") if getattr(frame, name) is not None}
     if not readable:
-        raise StoreError(f"at most {limit} unreadable frames of {len(source)}", f"none of the first can be read: {error}",
-                         "Check the source with `mask3d doctor`.", source.name)
+        raise StoreError(f"at most {limit} unreadable frames of {len(source)}",
+                         f"none of the first can be read: {error}", "Check the source with `mask3d doctor`.", source.name)
     return ["color", "depth", *sorted(labels, reverse=True)]
 
 

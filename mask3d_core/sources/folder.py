@@ -259,8 +259,9 @@ class FolderSource:
         """What was opened and what was assumed, as plain JSON values."""
         grid = {"color": "depth is enlarged to the colour's size where they differ",
                 "depth": "colour is reduced to the depth's size where they differ"}[self.config.grid]
+        config = {key: value for key, value in self.config.changed().items() if key != "notes"}
         return {"source": self.name, "path": str(self.path), "frames": len(self),
-                "sequences": len(set(self._sequences)), "config": {key: value for key, value in self.config.changed().items() if key != "notes"},
+                "sequences": len(set(self._sequences)), "config": config,
                 "depth_encoding": self.config.encoding.describe() if self._depth else "no depth",
                 "grid": grid, "poses": self._poses_from, "notes": list(self.config.notes)}
 

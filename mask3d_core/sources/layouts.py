@@ -16,7 +16,7 @@ from mask3d_core.sources.patterns import ARRAY_SUFFIXES, IMAGE_SUFFIXES, find_fi
 COLOR_FOLDERS = ("color", "colour", "rgb", "image", "images", "img")
 DEPTH_FOLDERS = ("depth", "depths", "depth_raw")
 KINECT = (525.0, 525.0, 319.5, 239.5)  # the PrimeSense / Kinect default of Open3D, Redwood and ICL-NUIM
-_FARTHEST_MEDIAN = 8.0  # metres; a whole indoor recording with a larger median depth is read with the wrong scale
+_FARTHEST_MEDIAN = 4.5  # metres; a whole indoor recording with a larger median depth is read with the wrong scale
 
 
 def _stored(root: Path, pattern: str, count: int = 5) -> list[np.ndarray]:
