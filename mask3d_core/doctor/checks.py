@@ -20,8 +20,7 @@ _WRONG_SCALES = ((1000.0, "metres are read as millimetres: depth is stored in me
                  (0.001, "millimetres are read as metres: set the scale to 1000 units per metre"),
                  (0.2, "the scale is 1000 where it should be 5000 units per metre (TUM, ICL-NUIM)"),
                  (5.0, "the scale is 5000 where it should be 1000 units per metre"),
-                 (4.0, "the scale is 4000 where it should be 1000 units per metre"),
-                 (0.25, "the scale is 1000 where it should be 4000 units per metre"))
+                 (4.0, "the scale is 4000 where it should be 1000 units per metre"))
 _COARSE_STEP = 0.006
 _LEAST_GAIN = 0.1  # of the best shift over one at random; with less, the edges agree nowhere
 
@@ -57,11 +56,10 @@ def check_depth_range(stats: Sequence[FrameStatistics]) -> Finding:
                "percentile_99": round(float(high), 3), "frames_without_depth": len(stats) - len(with_depth)}
     said = f"median {median:.2f} m, 98 % between {low:.2f} and {high:.2f} m"
     if not NEAREST_MEDIAN <= median <= FARTHEST_MEDIAN:
-        cure = min(_WRONG_SCALES, key=lambda scale: abs(np.log(median * scale[0] / np.sqrt(np.prod(PLAUSIBLE)))))
-        fits = PLAUSIBLE[0] / 2 <= median * cure[0] <= PLAUSIBLE[1] * 2
-        guess = (f"It looks as if {cure[1]}; the median would be {median * cure[0]:.2f} m." if fits else
-                 "Check the scale of the depth files.")
-        severity = "error" if fits and not 0.2 < median < 20 else "warn"
+        guess = next((f"It looks as if {words}; the median would be {median * factor:.2f} m."
+                      for factor, words in _WRONG_SCALES if PLAUSIBLE[0] <= median * factor <= PLAUSIBLE[1]),
+                     "Check the scale of the depth files.")
+        severity = "warn" if 0.2 < median < 20 else "error"
         return Finding("depth", severity, f"{said}: unusual for a room. {guess}", numbers)
     if len(with_depth) < len(stats):
         empty = _named(stats, lambda s: s.valid_share == 0)
