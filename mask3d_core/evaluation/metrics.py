@@ -120,13 +120,9 @@ def seam_error(prediction: Float[Tensor, "b h w"], depth: Float[Tensor, "b h w"]
     error = torch.where(is_counted, prediction.float() - depth.float(), 0.0)
     sums: dict[bool, list[Tensor]] = {True: [], False: []}
     counts: dict[bool, list[Tensor]] = {True: [], False: []}
-    for axis in (1, 2):
-        length = max(error.shape[axis] - 1, 0)
-        first, second = (error.narrow(axis, start, length) for start in (0, min(1, error.shape[axis])))
-        both = is_counted.narrow(axis, 0, length) & is_counted.narrow(axis, min(1, error.shape[axis]), length)
-        jump = (second - first).abs()
-        crosses = torch.arange(1, length + 1, device=error.device) % patch == 0
-        crosses = crosses[:, None] if axis == 1 else crosses[None, :]
+    for step, counted in ((error, is_counted), (error.transpose(1, 2), is_counted.transpose(1, 2))):
+        jump, both = (step[:, 1:] - step[:, :-1]).abs(), counted[:, 1:] & counted[:, :-1]
+        crosses = torch.arange(1, step.shape[1], device=step.device)[:, None] % patch == 0
         for kind in (True, False):
             chosen = both & (crosses == kind)
             sums[kind].append(torch.where(chosen, jump, 0.0).flatten(1).sum(dim=1))
