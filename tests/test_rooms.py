@@ -306,3 +306,15 @@ def test_frames_show_a_room():
     assert np.mean(things >= 3) > 0.9
     light = batch.color.float().mean((1, 2, 3))
     assert light.min() > 30 and light.max() < 225 and batch.color.float().std() > 30
+
+
+def test_every_tensor_is_made_on_the_device_asked_for():
+    """With another default device, a tensor made without naming its device would clash with the rest."""
+    expected = render([3], [1], sensor=True)
+    room, view = torch.tensor([3]), torch.tensor([1])
+    torch.set_default_device("meta")
+    try:
+        got = render_rooms(room, view, RoomsConfig(**SMALL, sensor=True), "cpu")
+    finally:
+        torch.set_default_device(None)
+    assert torch.equal(expected.color, got.color) and torch.equal(expected.depth, got.depth)

@@ -7,6 +7,8 @@ So everything here is made of those.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -58,6 +60,11 @@ class Draws:
         self._block: Tensor | None = None
         self._used = 0
 
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers are."""
+        return self._rooms.device
+
     def __call__(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
         """Uniform float32 (r, count) in [low, high)."""
         column = self._used % self._BLOCK
@@ -77,6 +84,6 @@ class Draws:
 
     def weighted(self, weights: list[float]) -> Tensor:
         """An index drawn with these weights, int64 (r, count)."""
-        bounds = torch.tensor(weights, dtype=torch.float64).cumsum(0)
-        bounds = (bounds / bounds[-1])[:-1].to(torch.float32).to(self._rooms.device)
+        ends = list(accumulate(weights))
+        bounds = torch.tensor([end / ends[-1] for end in ends[:-1]], dtype=torch.float32, device=self.device)
         return (self()[..., None] >= bounds).sum(-1)

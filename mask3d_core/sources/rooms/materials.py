@@ -87,7 +87,7 @@ def draw_materials(kinds: list[str], rooms: Tensor, config: RoomsConfig) -> Tens
 
 def _patterns(draw: Draws, is_kind: dict[str, Tensor], config: RoomsConfig) -> tuple[Tensor, Tensor]:
     """Which pattern of the atlas each material shows, and whether it is stretched over its part instead of repeating."""
-    spans = atlas(str(draw().device))[1]
+    spans = atlas(str(draw.device))[1]
     start, size = spans[config.pool]
     prints = PRINTS[config.pool]
     pattern = start + torch.where(draw.chance(0.3), draw.choice(2), draw.choice(size - prints))

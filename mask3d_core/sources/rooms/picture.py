@@ -36,8 +36,8 @@ def expose(radiance: list[Tensor], keys: Tensor, config: RoomsConfig) -> Tensor:
     mean = level[:, None] / (4096 * luminance.shape[1] * luminance.shape[2]) + 0.01
     gain = one(0.22, 0.55) / mean
     warm, green = one(-0.12, 0.12), one(-0.03, 0.03)
-    soft, moves = one(0.12, 0.5), one.chance(0.25)
-    blur = [v[..., None] for v in (soft, soft, one(0.0, 0.6) * moves, one(0.0, 0.6) * moves)]
+    soft, moves = one(0.12, 0.5), one.chance(0.15)
+    blur = [v[..., None] for v in (soft, soft, one(0.0, 0.55) * moves, one(0.0, 0.55) * moves)]
     gains = [gain * (1 + warm), gain * (1 + green), gain * (1 - warm)]
     height, width = luminance.shape[1:]
     y = (torch.arange(height, device=keys.device) - (height - 1) / 2) / width

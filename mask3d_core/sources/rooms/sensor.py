@@ -57,7 +57,7 @@ def measure(depth: Tensor, slant: Tensor, infrared: Tensor, gloss: Tensor, intri
     def draw(low: float, high: float) -> Tensor:
         return one(low, high)[..., None]
 
-    near, far = draw(0.4, 0.7), draw(2.8, 4.8)
+    near, far = draw(0.4, 0.7), draw(3.0, 5.2)
     focal = intrinsics[:, 0, None, None]
     shift = BASELINE * focal / depth
     # The projector stands to the right: a pixel is lit if no pixel to its right blocks its dot.
