@@ -183,6 +183,30 @@ def test_furniture_levels_add_families():
         assert lower <= higher
 
 
+@pytest.mark.parametrize("pool", ["train", "test"])
+def test_nothing_floats(pool):
+    """Whatever does not hang on a wall or from the ceiling stands on the floor or above something that carries it."""
+    scene = build_rooms(torch.arange(12), RoomsConfig(pool=pool))
+    parts, hangs = scene.parts, [CLASS_NAMES.index(n) for n in ("picture", "window", "wall")]
+    extent = (parts["rotation"].unflatten(-1, (3, 3)).abs() * parts["half"][..., None, :]).sum(-1)
+    low, high = parts["center"] - extent, parts["center"] + extent
+    floating, things = [], 0
+    for room in range(12):
+        active, instance = parts["is_active"][room], parts["instance"][room]
+        for thing in instance[active].unique().tolist():
+            mine = active & (instance == thing)
+            bottom, top = low[room][mine].amin(0), high[room][mine].amax(0)
+            if thing == 0 or int(parts["semantic"][room][mine][0]) in hangs or top[2] > scene.size[room, 2] - 0.05:
+                continue
+            things += 1
+            other = active & (instance != thing)
+            carries = other & (low[room][:, 2] < bottom[2]) & (high[room][:, 2] > bottom[2] - 0.02)
+            carries &= (low[room][:, :2] < top[:2]).all(1) & (high[room][:, :2] > bottom[:2]).all(1)
+            if bottom[2] > 0.02 and not carries.any():
+                floating.append((room, thing))
+    assert things > 300 and len(floating) <= 0.003 * things, floating
+
+
 def test_the_camera_stands_free():
     """Never inside a thing; seldom close to a blank surface; both near and far views."""
     rooms = torch.arange(60)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mask3d_core.sources.rooms.config import BED, CHAIR, OBJECTS, SOFA, RoomsConfig
-from mask3d_core.sources.rooms.draws import Draws
+from mask3d_core.sources.rooms.draws import Draws, turn_to_sincos
 from mask3d_core.sources.rooms.parts import Parts, Place
 
 CHAIRS_PER_TABLE = 3
@@ -90,7 +90,7 @@ def build_chairs(parts: Parts, draw: Draws, place: Place, active: Tensor, wide: 
     office = active & (style == 2)
     parts.add("cylinder", place, (0, 0, seat / 2 + 0.03), (0.025, 0.025, seat / 2 - 0.03), material=leg_material, active=office, **labels)
     for turn in (0.0, 1 / 6, 1 / 3):
-        parts.add("box", place, (0, 0, 0.06), (0.27, 0.022, 0.015), material=leg_material, active=office, turns=turn, **labels)
+        parts.add("box", place, (0, 0, 0.035), (0.27, 0.022, 0.03), material=leg_material, active=office, turns=turn, **labels)
     arms = office & draw.chance(0.6)
     for side_x in (-1, 1):
         parts.add("box", place, (side_x * (wide + 0.025), -0.02, seat + 0.21), (0.025, deep * 0.6, 0.014), material=leg_material,
@@ -149,7 +149,7 @@ def add_sofas(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x: T
                   **{**labels, "active": there})
         parts.add("box", place, (x, -half_y + 2 * deep + 0.07, seat + 0.17), (wide * 0.97, 0.07, 0.19), material=cushion,
                   tilt=0.03, **{**labels, "active": there & (back > 0.72)})
-    _pillows(parts, draw, place, active, inner * 0.75, -half_y + 2 * deep + 0.25, seat + 0.15, 0.19)
+    _pillows(parts, draw, place, active, inner * 0.75, -half_y + 2 * deep + 0.25, seat, 0.19)
     return seat
 
 
@@ -160,7 +160,7 @@ def add_beds(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x: Te
     frame, sheet, cover = parts.materials(count), parts.materials(count), parts.materials(count)
     labels = {"semantic": BED, "instance": instance, "active": active}
     low, top = draw(0.12, 0.25), draw(0.38, 0.65)
-    parts.add("box", place, (0, 0, low / 2 + 0.06), (half_x, half_y, low / 2), material=frame, **labels)
+    parts.add("box", place, (0, 0, low / 2 + 0.03), (half_x, half_y, low / 2 + 0.03), material=frame, **labels)
     parts.add("box", place, (0, 0.01, (low + top) / 2 + 0.03), (half_x * 0.97, half_y * 0.97, (top - low) / 2), material=sheet, **labels)
     cut = draw(0.1, 0.5)
     parts.add("box", place, (0, half_y * (cut + 0.01), top - 0.01), (half_x * 1.01, half_y * (1 - cut), 0.06), material=cover,
@@ -174,16 +174,18 @@ def add_beds(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x: Te
         head = draw(0.35, 0.6)
         parts.add("box", place, (0, -half_y + 0.02, head), (half_x * 1.02, 0.03, head), material=frame,
                   **{**labels, "active": active & draw.chance(0.8)})
-    _pillows(parts, draw, place, active, half_x * 0.5, -half_y + 0.3, top + 0.09, 0.26)
+    _pillows(parts, draw, place, active, half_x * 0.5, -half_y + 0.3, top + 0.05, 0.26)
     return top + 0.05
 
 
-def _pillows(parts: Parts, draw: Draws, place: Place, active: Tensor, x, y, z, size: float) -> None:
-    """Up to two cushions leaning or lying side by side."""
+def _pillows(parts: Parts, draw: Draws, place: Place, active: Tensor, x: Tensor, y: Tensor, top: Tensor, size: float) -> None:
+    """Up to two cushions, lying or leaning side by side on a surface at height ``top``."""
     count = place.x.shape[1]
     cover = parts.materials(count)
     lean = draw(0.0, 0.2)
+    sine, cosine = turn_to_sincos(lean)
     for side in (-1, 1):
-        wide, high = draw(0.7, 1.1) * size, draw(0.5, 0.8) * size
-        parts.add("ellipsoid", place, (side * x, y + draw(-0.03, 0.05), z), (wide, high, draw(0.06, 0.1)), semantic=OBJECTS, material=cover,
-                  instance=parts.instances(count), active=active & draw.chance(0.65), turns=draw(-0.05, 0.05), tilt=lean)
+        wide, high, thick = draw(0.7, 1.1) * size, draw(0.5, 0.8) * size, draw(0.06, 0.1)
+        rise = torch.sqrt(high * high * sine * sine + thick * thick * cosine * cosine)  # half height of the leaning ellipsoid
+        parts.add("ellipsoid", place, (side * x, y + draw(-0.03, 0.05), top + rise - 0.01), (wide, high, thick), semantic=OBJECTS,
+                  material=cover, instance=parts.instances(count), active=active & draw.chance(0.65), turns=draw(-0.05, 0.05), tilt=lean)

@@ -85,7 +85,7 @@ def add_cabinets(parts: Parts, draw: Draws, place: Place, active: Tensor, half_x
     knob = parts.materials(count)
     labels = {"semantic": FURNITURE, "instance": instance, "active": active}
     height = torch.where(is_low, draw(0.32, 0.6), torch.where(draw.chance(0.25), draw(1.5, 2.1), draw(0.5, 1.15)))
-    foot = draw(0.06, 0.14) if config.is_held_out else draw(0.0, 0.06)
+    foot = draw(0.06, 0.14) if config.is_held_out else torch.zeros_like(height)
     tall = (height - foot) / 2
     parts.add("box", place, (0, 0, foot + tall), (half_x, half_y, tall), material=body, **labels)
     if config.is_held_out:
