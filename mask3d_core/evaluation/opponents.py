@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mask3d_core.errors import Mask3DError
-from mask3d_core.evaluation.interpolation import fill_nearest, fill_smooth, plane_trend
+from mask3d_core.interpolation import fill_nearest, fill_smooth, plane_trend
 from mask3d_core.shapes import Bool, Float
 
 STIFFNESS = 256.0  # pixels squared: slopes carry about 16 px into a gap

@@ -78,6 +78,8 @@ class Mask3D(nn.Module):
         self.decoder_norm = nn.LayerNorm(width)
         if "depth" in config.targets:
             self.depth_head = nn.Linear(width, config.patch ** 2)
+            if config.anchor == "spline":
+                self.anchor_embedding = nn.Linear(config.patch ** 2, width)
         if "rgb" in config.targets:
             self.rgb_head = nn.Linear(width, 3 * config.patch ** 2)
         self._start_small()
@@ -138,12 +140,14 @@ class Mask3D(nn.Module):
             tokens.append(self._encode_depth(depth, is_visible, space, masks))
         if not tokens:
             raise ConfigError("at least one visible token of some input is needed; both ratios hide everything")
-        decoded = self.decode(dict(tokens), grid)
+        anchor = None
+        if config.anchor == "spline" and "depth" in config.targets:
+            anchor = spline_anchor(space.encode(depth), is_visible, config.patch)
+        decoded = self.decode(dict(tokens), grid, anchor)
         value = prediction = None
         if "depth" in config.targets:
             value = unpatchify(self.depth_head(decoded["depth"]).float(), grid, config.patch)[:, 0]
-            if config.anchor == "spline":
-                value = value + spline_anchor(space.encode(depth), is_visible, config.patch)
+            value = value if anchor is None else value + anchor
             prediction = space.decode(value)
         rgb = self.rgb_head(decoded["rgb"]).float() if "rgb" in config.targets else None
         return Prediction(prediction, value, space if value is not None else None, rgb)
@@ -164,20 +168,24 @@ class Mask3D(nn.Module):
         tokens = self.depth_projection(tokens[:, self.depth_encoder.num_prefix_tokens:]) + self.depth_code
         return "depth", (tokens, ids, padding)
 
-    def decode(self, encoded: dict[str, tuple], grid: tuple[int, int]) -> dict[str, Tensor]:
+    def decode(self, encoded: dict[str, tuple], grid: tuple[int, int], anchor: Tensor | None = None
+               ) -> dict[str, Tensor]:
         """Fuse the visible tokens on the full grid and decode.
 
         Args:
             encoded: per modality (tokens (b, k, d), ids_keep (b, k), is_padding or None).
             grid: (rows, columns).
+            anchor: Float (b, h, w), the surface that the depth head's output is added to; the decoder sees it.
 
         Returns:
             Per target the decoded tokens (b, n, d), row by row of the grid.
         """
         count = grid[0] * grid[1]
         places = self.positions(grid)
+        if anchor is not None:
+            places = places + self.anchor_embedding(patchify(anchor[:, None], self.config.patch))
         if self.config.fusion == "concat_tokens":
-            return self._decode_sequence(encoded, count, places)
+            return self._decode_sequence(encoded, grid, places)
         parts, shown = {}, {}
         for name, (tokens, ids, padding) in encoded.items():
             parts[name] = scatter_to_grid(tokens, ids, count, padding)
@@ -193,9 +201,9 @@ class Mask3D(nn.Module):
         decoded = self.decoder_norm(self.decoder(fused + places))
         return {name: decoded for name in self.config.targets}
 
-    def _decode_sequence(self, encoded: dict[str, tuple], count: int, places: Tensor) -> dict[str, Tensor]:
+    def _decode_sequence(self, encoded: dict[str, tuple], grid: tuple[int, int], places: Tensor) -> dict[str, Tensor]:
         """concat_tokens: a full grid of tokens per target, and the visible tokens of inputs that are no target."""
-        sequence, spans, start, may_attend = [], {}, 0, []
+        sequence, spans, start, may_attend, count = [], {}, 0, [], grid[0] * grid[1]
         example = next(iter(encoded.values()))[0]
         for name in sorted(set(encoded) | set(self.config.targets)):
             if name in self.config.targets:
@@ -206,11 +214,11 @@ class Mask3D(nn.Module):
                     tokens, ids, padding = encoded[name]
                     shown = scatter_to_grid(torch.ones_like(tokens[..., :1]), ids, count, padding)
                     part = scatter_to_grid(tokens, ids, count, padding) + (1 - shown) * part
-                part = part + places
+                part = part + (places if name == "depth" else self.positions(grid))
                 may_attend.append(part.new_ones(part.shape[:2], dtype=torch.bool))
             else:
                 tokens, ids, padding = encoded[name]
-                part = tokens + places[ids]
+                part = tokens + self.positions(grid)[ids]
                 may_attend.append(torch.ones_like(ids, dtype=torch.bool) if padding is None else ~padding)
             sequence.append(part)
             start += part.shape[1]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mask3d_core.evaluation.multigrid import build_levels, conjugate_gradients, push_pull
+from mask3d_core.multigrid import build_levels, conjugate_gradients, push_pull
 from mask3d_core.shapes import Bool, Float, Int
 
 _COARSEST = 400  # cells of the coarsest grid, at most; it is solved directly

@@ -1,0 +1,279 @@
+"""``mask3d evaluate``: a checkpoint against its opponents on frames it never saw, on the same masks, in metres.
+
+Scores are over hidden valid pixels, averaged per frame, then over mask draws; intervals resample rooms or sequences,
+never frames; differences to each opponent are paired. Nothing is aligned in scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mask3d_core.batches import Batch
+from mask3d_core.errors import ConfigError
+from mask3d_core.evaluation.metrics import counted_pixels, depth_metrics, seam_error
+from mask3d_core.evaluation.opponents import OPPONENTS
+from mask3d_core.evaluation.statistics import Estimate, interval, paired_interval
+from mask3d_core.masking import Masks, to_pixels
+from mask3d_core.models.mask3d import Mask3D
+from mask3d_core.models.patches import patchify, unpatchify
+from mask3d_core.models.targets import focal_of
+from mask3d_core.randomness import random_bits, stream
+from mask3d_core.training.pretraining import fixed_batch
+
+MASK_SEED = 71001  # of the evaluation's mask draws; no training run uses it
+METRIC_NAMES = ("abs_rel", "rmse", "mae", "delta1")
+MODEL = "Mask3D"
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How a checkpoint is measured.
+
+    Args:
+        ratios: pairs (share of RGB patches hidden, share of depth patches hidden).
+        draws: mask draws per frame.
+        split: of the store: "train", "val", "test" or "all".
+        limit: at most this many frames, evenly spaced; 0 = all.
+        max_depth: truth beyond this many metres is not scored.
+        seed: of the masks.
+        allow_seen: score frames that the checkpoint was trained on (marked in the result).
+        opponents: measure the trivial opponents too.
+    """
+
+    ratios: tuple[tuple[float, float], ...] = ((0.8, 0.8), (0.8, 0.95), (0.8, 1.0))
+    draws: int = 3
+    split: str = "test"
+    limit: int = 0
+    max_depth: float = 10.0
+    seed: int = MASK_SEED
+    allow_seen: bool = False
+    opponents: bool = True
+
+    def problems(self, inputs: tuple[str, ...]) -> list[str]:
+        """Everything that is wrong, one line each."""
+        from mask3d_core.masking import MaskConfig
+
+        found = MaskConfig(ratios=self.ratios).problems(inputs)
+        for name, least in (("draws", 1), ("limit", 0)):
+            if getattr(self, name) < least:
+                found.append(f"{name} must be at least {least}; got {getattr(self, name)}")
+        if self.max_depth <= 0:
+            found.append(f"max_depth must be positive; got {self.max_depth}")
+        return found
+
+
+def choose_frames(store, record: dict[str, Any], config: EvaluateConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The frames to score and which of them the checkpoint was trained on.
+
+    Raises:
+        ConfigError: an empty split, or every frame was seen in training and ``allow_seen`` is off.
+    """
+    indices = store.indices(config.split)
+    if not len(indices):
+        counts = ", ".join(f"{k} {v}" for k, v in store.header.split_counts.items())
+        raise ConfigError(f"the store has no frames in split {config.split!r} ({counts}); choose another with --split")
+    data = record.get("data", {})
+    is_seen = store.is_seen(indices, data.get("sequences", []))
+    live = data.get("rooms")
+    source = store.header.source
+    if live and source.get("source") == "rooms" and all(source.get(k) == live.get(k) for k in ("seed", "pool")):
+        is_seen[:] = True
+    if is_seen.all() and not config.allow_seen:
+        raise ConfigError(f"all {len(indices)} frames of split {config.split!r} were in the checkpoint's training data; "
+                          "choose another split or store, or pass --allow-seen to score them marked as seen")
+    if not config.allow_seen:
+        indices, is_seen = indices[~is_seen], is_seen[~is_seen]
+    if config.limit and len(indices) > config.limit:
+        chosen = np.linspace(0, len(indices) - 1, config.limit).round().astype(int)
+        indices, is_seen = indices[chosen], is_seen[chosen]
+    return indices, is_seen
+
+
+def shuffled_patches(color: Tensor, frame_ids: Tensor, patch: int) -> Tensor:
+    """Each picture's patches in another order: the colours stay, the picture goes."""
+    patches = patchify(color, patch)
+    number = torch.arange(patches.shape[1], device=color.device)
+    order = torch.argsort(random_bits(stream("shuffle"), frame_ids[:, None], number[None]), dim=1)
+    patches = patches.gather(1, order[..., None].expand_as(patches))
+    return unpatchify(patches, (color.shape[-2] // patch, color.shape[-1] // patch), patch)
+
+
+def color_variants(batch: Batch, patch: int) -> dict[str, Tensor]:
+    """The counterfactual colours: grey, the frame's own patches shuffled, another frame's."""
+    return {"grey": torch.full_like(batch.color, 0.5),
+            "shuffled": shuffled_patches(batch.color, batch.frame_ids, patch),
+            "another frame's": batch.color.roll(1, dims=0)}
+
+
+def mean_map_prediction(mean_map: Tensor, batch: Batch, reference_focal: float) -> Tensor:
+    """The training set's mean canonical depth per pixel, in metres of each frame's own camera."""
+    size = tuple(batch.depth.shape[1:])
+    if tuple(mean_map.shape) != size:
+        mean_map = torch.nn.functional.interpolate(mean_map[None, None], size, mode="bilinear")[0, 0]
+    return mean_map.to(batch.depth) * (focal_of(batch.intrinsics) / reference_focal)[:, None, None]
+
+
+class _Scores:
+    """Per predictor and metric, one number per frame, averaged over draws."""
+
+    def __init__(self):
+        self.parts: dict[str, dict[str, list[np.ndarray]]] = {}
+
+    def add(self, name: str, values: dict[str, Tensor]) -> None:
+        for metric, numbers in values.items():
+            self.parts.setdefault(name, {}).setdefault(metric, []).append(numbers.float().cpu().numpy())
+
+    def per_frame(self, name: str, metric: str) -> np.ndarray:
+        return np.concatenate(self.parts[name][metric])
+
+
+def evaluate(model: Mask3D, record: dict[str, Any], store, config: EvaluateConfig = EvaluateConfig(),
+             device: torch.device | str = "cpu", progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Measure a checkpoint and its opponents.
+
+    Args:
+        model, record: as ``load_model`` gave them; ``record["extras"]["mean_map"]`` is the opponent with no depth.
+        store: a prepared store.
+        config: protocol.
+        device: where the model runs.
+        progress: called with (done, total) frames.
+
+    Returns:
+        Plain JSON values: the protocol in words, and for each pair of ratios the scores with intervals, the paired
+        differences, and whether the model beats every opponent (interval excludes 0).
+
+    Raises:
+        ConfigError: an impossible protocol, an empty split, frames seen in training, or a model without depth.
+    """
+    found = config.problems(model.config.inputs)
+    if "depth" not in model.config.targets:
+        found.append("this model predicts no depth (model.targets has no depth); evaluate has nothing to score")
+    if found:
+        raise ConfigError(found)
+    indices, is_seen = choose_frames(store, record, config)
+    sequences = [store.sequence(int(i)) for i in indices]
+    tables = {pair: _Scores() for pair in config.ratios}
+    model = model.to(device).eval()
+    done, size = 0, 8
+    for start in range(0, len(indices), size):
+        chosen = indices[start:start + size]
+        batch = fixed_batch(store, chosen, model.config.image_size, device)
+        for pair, scores in tables.items():
+            _score_batch(model, record, batch, pair, config, scores)
+        done += len(chosen)
+        if progress:
+            progress(done, len(indices))
+    results = [_summary(pair, scores, sequences) for pair, scores in tables.items()]
+    return {"protocol": _protocol(model, config, store), "checkpoint": {k: record.get(k) for k in (
+        "step", "frames_seen", "code_version")}, "data": {
+            "fingerprint": store.fingerprint, "source": store.header.source, "split": config.split,
+            "split_kind": store.header.split_kind, "frames": len(indices), "sequences": len(set(sequences)),
+            "frames_seen_in_training": int(is_seen.sum())}, "config": asdict(config), "results": results}
+
+
+def _protocol(model: Mask3D, config: EvaluateConfig, store) -> str:
+    height, width = model.config.image_size
+    return (f"hidden valid pixels at {height}x{width}, averaged per frame and over {config.draws} mask draw(s), no scale "
+            f"alignment, truth beyond {config.max_depth:g} m left out; 95 % intervals resample sequences; split "
+            f"{config.split} of {store.header.split_kind}")
+
+
+def _average(draws: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([d[name] for d in draws]).nanmean(dim=0) for name in draws[0]}
+
+
+@torch.inference_mode()
+def _score_batch(model: Mask3D, record: dict[str, Any], batch: Batch, pair: tuple[float, float],
+                 config: EvaluateConfig, scores: _Scores) -> None:
+    patch = model.config.patch
+    grid = (batch.depth.shape[1] // patch, batch.depth.shape[2] // patch)
+    gathered: dict[str, list[dict[str, Tensor]]] = {}
+
+    def score(name: str, prediction: Tensor, counted: Tensor, seams: bool = False) -> None:
+        values = depth_metrics(prediction, batch.depth, counted)
+        values = {k: values[k] for k in METRIC_NAMES}
+        if seams:
+            values |= seam_error(prediction, batch.depth, counted, patch)
+        gathered.setdefault(name, []).append(values)
+
+    for draw in range(config.draws):
+        masks = Masks.random(pair, batch.frame_ids, batch.epochs + draw, batch.is_valid, patch, config.seed)
+        hidden = to_pixels(masks.depth, grid, patch)
+        if "depth" not in model.config.inputs:
+            hidden = torch.ones_like(hidden)
+        counted = counted_pixels(batch.depth, batch.is_valid, hidden, config.max_depth)
+        known = batch.is_valid & ~hidden
+        color_shown = ~to_pixels(masks.rgb, grid, patch)
+
+        def predict(color: Tensor, shown: Masks = masks) -> Tensor:
+            return model(color, batch.depth, batch.is_valid, batch.intrinsics, shown).depth
+
+        score(MODEL, predict(batch.color), counted, seams=True)
+        if "rgb" in model.config.inputs and pair[0] < 1:
+            for name, color in color_variants(batch, patch).items():
+                if name != "another frame's" or len(batch) > 1:
+                    score(f"{MODEL}, colour {name}", predict(color), counted)
+            if "depth" in model.config.inputs and pair[1] < 1:
+                blind = replace(masks, rgb=torch.ones_like(masks.rgb), rgb_count=0)
+                score(f"{MODEL}, no colour", predict(batch.color, blind), counted)
+        if config.opponents:
+            mean_map = record.get("extras", {}).get("mean_map")
+            fallback = None
+            if mean_map is not None:
+                fallback = mean_map_prediction(mean_map, batch, model.config.target.reference_focal)
+                if pair[1] == 1 or "depth" not in model.config.inputs:
+                    score("mean map", fallback, counted)
+            if pair[1] < 1 and "depth" in model.config.inputs:
+                for name, opponent in OPPONENTS.items():
+                    prediction = opponent.predict(batch.depth, known, batch.color, color_shown)
+                    if fallback is not None:  # a frame in which nothing is known: the mean map stands in
+                        prediction = torch.where(prediction.isnan(), fallback, prediction)
+                    score(name, prediction, counted)
+    for name, draws in gathered.items():
+        scores.add(name, _average(draws))
+
+
+def _summary(pair: tuple[float, float], scores: _Scores, sequences: list[str]) -> dict[str, Any]:
+    table = {name: {metric: interval(scores.per_frame(name, metric), sequences).as_dict() for metric in metrics}
+             for name, metrics in scores.parts.items()}
+    own = scores.per_frame(MODEL, "abs_rel")
+    opponents = [name for name in scores.parts if not name.startswith(MODEL)]
+    paired: dict[str, Estimate] = {name: paired_interval(own, scores.per_frame(name, "abs_rel"), sequences)
+                                   for name in scores.parts if name != MODEL}
+    beats = {name: None if paired[name].high is None else bool(paired[name].high < 0) for name in opponents}
+    return {"ratios": list(pair), "scores": table,
+            "abs_rel_minus": {name: estimate.as_dict() for name, estimate in paired.items()}, "beats": beats,
+            "beats_every_opponent": None if not beats or None in beats.values() else all(beats.values())}
+
+
+def table_text(result: dict[str, Any]) -> str:
+    """The results as lines for a terminal; the best AbsRel of each block is marked."""
+    data = result["data"]
+    lines = [f"{data['frames']} frames of {data['sequences']} sequence(s), {result['protocol']}"]
+    if data["frames_seen_in_training"]:
+        lines.append(f"WARNING: {data['frames_seen_in_training']} of these frames were in the training data")
+    for block in result["results"]:
+        lines += ["", f"hidden: {block['ratios'][0]:.0%} of RGB, {block['ratios'][1]:.0%} of depth patches",
+                  f"{'':32}{'AbsRel':>24}{'RMSE m':>9}{'MAE m':>9}{'delta1':>9}   Mask3D minus this"]
+        best = min(v["abs_rel"]["mean"] for v in block["scores"].values() if v["abs_rel"]["mean"] is not None)
+        for name, values in block["scores"].items():
+            error = values["abs_rel"]
+            band = "" if error["low"] is None else f" [{error['low']:.4f}, {error['high']:.4f}]"
+            mark = "*" if error["mean"] == best else " "
+            numbers = "".join(f"{values[m]['mean']:>9.4f}" for m in ("rmse", "mae", "delta1"))
+            difference = block["abs_rel_minus"].get(name)
+            words = "" if difference is None else f"   {difference['mean']:+.4f}" + (
+                "" if difference["low"] is None else f" [{difference['low']:+.4f}, {difference['high']:+.4f}]")
+            lines.append(f"{mark}{name:31}{error['mean']:>8.4f}{band:16}{numbers}{words}")
+        seams = block["scores"][MODEL]
+        if seams.get("seam_excess_mm", {}).get("mean") is not None:
+            lines.append(f" seam: {seams['seam_excess_mm']['mean']:.1f} mm more error across patch borders than inside")
+    lines.append("")
+    words = {e["abs_rel"]["words"] for b in result["results"] for e in b["scores"].values()} - {""}
+    return "\n".join(lines + sorted(words))
