@@ -28,8 +28,8 @@ class Scene:
     openings; ``parts`` of :meth:`Parts.packed`; ``materials`` (r, m, c); ``lights`` (r, 2, 10): position, colour,
     radius, whether it shines through the opening of wall 0..3 only (-1: everywhere), and the direction x, y that it
     shines in (0, 0: all round); ``ambient`` (r, 3);
-    ``targets`` (r, n, 4) points worth looking at and whether they exist; ``desks`` (r, n, 6): centre of a table top,
-    half its size, its turn's sine, whether it exists.
+    ``targets`` (r, n, 4) points worth looking at and whether they exist; ``desks`` (r, n, 6): x, y and
+    height of a table top, half its size in its own axes, whether it exists.
     """
 
     size: Tensor
