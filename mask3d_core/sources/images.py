@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +60,9 @@ def _open_image(path: str | os.PathLike):
     except ImportError as error:
         raise FrameError("Pillow to read image files", str(error), "pip install pillow", path) from error
     try:
-        with Image.open(path) as image:
+        content = Path(path).read_bytes()
+        _check_png(content)
+        with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > LARGEST_IMAGE:
                 raise FrameError(f"at most {LARGEST_IMAGE / 1e6:.0f} million pixels", f"{image.width}x{image.height}",
                                  "The header may be damaged; otherwise make the images smaller.", path)
@@ -70,6 +74,30 @@ def _open_image(path: str | os.PathLike):
         raise FrameError("a readable image file", f"{type(error).__name__}: {error}".strip(": "),
                          "The file is missing, cut short, or not an image; copy it again or remove it.", path
                          ) from error
+
+
+def _check_png(content: bytes) -> None:
+    """Compare the checksums of a PNG's pixels. Pillow does not, so flipped bits would pass as other depths.
+
+    Raises:
+        ValueError: a checksum does not fit, or the file ends early. Other formats pass.
+    """
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return
+    view, at = memoryview(content), 8
+    while at + 12 <= len(content):
+        length = int.from_bytes(view[at:at + 4], "big")
+        end = at + 8 + length
+        if end + 4 > len(content):
+            break
+        kind = bytes(view[at + 4:at + 8])
+        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND") and zlib.crc32(view[at + 4:end]) != int.from_bytes(
+                view[end:end + 4], "big"):
+            raise ValueError(f"the checksum of its {kind.decode()} does not fit")
+        if kind == b"IEND":
+            return
+        at = end + 4
+    raise ValueError("the file ends before the picture does")
 
 
 def read_color(path: str | os.PathLike) -> np.ndarray:
@@ -100,7 +128,10 @@ def _read_array_file(path: Path) -> np.ndarray:
         with loaded:
             names = loaded.files
             if len(names) == 1 or "depth" in names:
-                return loaded["depth" if "depth" in names else names[0]]
+                array = loaded["depth" if "depth" in names else names[0]]
+                if not isinstance(array, np.ndarray):  # numpy hands out the bytes of a member without its signature
+                    raise ValueError("a member that is no array")
+                return array
     except Exception as error:  # zipfile, zlib, tokenize, struct, EOF: all mean a damaged file
         raise FrameError("a readable NumPy file", f"{type(error).__name__}: {error}",
                          "The file is missing or cut short; write it again.", path) from error
