@@ -120,8 +120,9 @@ def _choose(config: AugmentConfig, batch: Batch, size: tuple[int, int], seed: in
     draw = lambda number: uniform(base, number)  # noqa: E731
     largest = min(height / size[0], width / size[1])
     share = config.zoom + (1 - config.zoom) * draw(0) if config.zoom < 1 else torch.ones_like(draw(0))
-    # without zoom: a crop at the store's own scale
-    scale = largest * share if config.zoom < 1 else torch.full_like(draw(0), min(1.0, largest))
+    # without zoom: a crop at the store's own scale, or the whole picture made smaller where that would lose much
+    own = 1.0 if 1.0 <= largest <= 1.25 else largest
+    scale = largest * share if config.zoom < 1 else torch.full_like(draw(0), own)
     spare_y, spare_x = height - scale * size[0], width - scale * size[1]
     centre = config.zoom >= 1 and config.flip == 0
     top = spare_y * (0.5 if centre else draw(1))

@@ -1,12 +1,10 @@
 """Stores: opening, splits, refusals, checksums, and a million frames in little memory."""
 
 import dataclasses
+import importlib.util
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from mask3d_core.sources import Source, open_source
 from mask3d_core.sources.opening import open_path
 from mask3d_core.store import COLUMNS, FORMAT_VERSION, NAMES, Store, StoreHeader, header_text
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = PrepareConfig(height=32, width=48, chunk_frames=4, workers=1)
 
 
@@ -133,56 +132,27 @@ def test_a_damaged_sequence_number_is_an_error_and_not_another_name(path):
         Store(path).read(0)
 
 
-MEASURE = """
-import sys, time
-sys.path.insert(0, {root!r})
-from mask3d_core.store import Store
-import numpy as np
-def resident():
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
-before = resident()
-start = time.perf_counter()
-store = Store({path!r})
-opened = time.perf_counter() - start
-frame = store.read(999_999)
-batch = store.color[np.sort(np.random.default_rng(0).integers(0, 10**6, 16))]
-indices = store.indices("train")
-print(opened, (resident() - before) / 1024, len(indices), frame.origin)
-"""
-
-
-def make_sparse_store(path: Path, count: int, height: int = 256, width: int = 336) -> Path:
-    """A store of empty frames that takes no room on a disk with sparse files."""
-    path.mkdir()
-    for name, size in (("color.u8", 3), ("depth.u16", 2)):
-        with open(path / name, "wb") as file:
-            file.truncate(count * height * width * size)
-    shapes = {**{name: (kind, (count, *shape)) for name, (kind, shape) in COLUMNS.items()},
-              "frame_name": ("S12", (count,)), "sequence_names": ("S8", (1000,))}
-    for name, (kind, shape) in shapes.items():
-        np.lib.format.open_memmap(path / f"{name}.npy", "w+", kind, shape).flush()
-    header = StoreHeader(FORMAT_VERSION, height, width, count, 4000.0, {"source": "sparse"}, (), ("color", "depth"),
-                         "sequences", "all", {"train": count, "val": 0, "test": 0, "unused": 0}, 1000, True, 0.0, 0.0,
-                         (), "0" * 16)
-    (path / "header.json").write_text(header_text(header))
-    return path
+def benchmark_module():
+    """benchmarks/data.py, which is no package of the distribution."""
+    spec = importlib.util.spec_from_file_location("benchmark_data", ROOT / "benchmarks" / "data.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_a_million_frames_open_at_once_in_little_memory(tmp_path):
+    data = benchmark_module()
     try:
-        path = make_sparse_store(tmp_path / "s", 1_000_000)
+        path = data.make_sparse_store(tmp_path / "s", 1_000_000)
     except OSError as error:
         pytest.skip(f"this disk holds no sparse file of 258 GB: {error}")
     if sum(file.stat().st_blocks * 512 for file in path.iterdir()) > 1e9:
         pytest.skip("this disk does not store sparse files sparsely")
-    script = MEASURE.format(root=str(Path(__file__).parents[1]), path=str(path))
-    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"}).stdout.split()
-    seconds, megabytes, frames = float(output[0]), float(output[1]), int(output[2])
-    print(f"opened in {seconds:.3f} s, {megabytes:.0f} MB more memory")
-    assert seconds < 1 and megabytes < 100 and frames == 1_000_000
+    numbers = data.measure_opening(path)
+    assert numbers["seconds"] < 1 and numbers["megabytes"] < 100, numbers
+    store = Store(path)
+    assert len(store.indices("train")) == 1_000_000 and store.color[[5, 999_999]].shape == (2, 256, 336, 3)
 
 
 def test_the_header_reads_as_it_was_written(path):

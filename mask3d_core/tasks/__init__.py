@@ -50,6 +50,10 @@ class Task(Protocol):
         """What a checkpoint's JSON must say about this run."""
         ...
 
+    def extras(self) -> dict[str, Tensor]:
+        """Tensors that travel with the published weights (an opponent's map, say)."""
+        ...
+
     def may_leave_unused(self) -> bool:
         """True when some steps use only part of the parameters."""
         ...

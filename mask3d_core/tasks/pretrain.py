@@ -76,12 +76,15 @@ class Pretrain:
         model: a ``Mask3D`` with its depth statistics set.
         validation: fixed frames for the periodic evaluation (on the model's device), or None.
         data: what the checkpoint's record says about the data.
+        mean_map: Float (h, w), the training data's mean canonical depth; travels with the weights.
     """
 
     name = "pretrain"
 
-    def __init__(self, config: PretrainConfig, model: Mask3D, validation: Batch | None, data: dict[str, Any]):
+    def __init__(self, config: PretrainConfig, model: Mask3D, validation: Batch | None, data: dict[str, Any],
+                 mean_map: Tensor | None = None):
         self.config, self.model, self.validation, self.data = config, model, validation, data
+        self.mean_map = mean_map
 
     def masks(self, batch: Batch, ratios: tuple[float, float], seed: int) -> Masks:
         """Random masks of a batch at these ratios."""
@@ -139,6 +142,10 @@ class Pretrain:
     def record(self) -> dict[str, Any]:
         """Configuration and data of the run."""
         return {"training": to_dict(self.config), "data": self.data}
+
+    def extras(self) -> dict[str, Tensor]:
+        """The mean map, for the opponent where no depth is visible."""
+        return {} if self.mean_map is None else {"mean_map": self.mean_map}
 
     def may_leave_unused(self) -> bool:
         """A ratio of 1 leaves a whole encoder out of that step; so does a loss that skips a head."""

@@ -321,7 +321,8 @@ class _Loop:
 
     def _publish(self) -> None:
         if self.is_main:
-            save_model(self.run / "latest", self.engine.task.model, self._record(), weights=self.engine.weights())
+            save_model(self.run / "latest", self.engine.task.model, self._record(), weights=self.engine.weights(),
+                       extras=self.engine.task.extras())
 
     def _record(self) -> dict[str, Any]:
         """What the JSON beside the weights says."""

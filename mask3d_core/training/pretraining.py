@@ -15,7 +15,7 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.models.encoders import build_vit
 from mask3d_core.models.mask3d import Mask3D
 from mask3d_core.tasks.pretrain import Pretrain
-from mask3d_core.training.checkpoint import load_model, load_weights, read_tensors
+from mask3d_core.training.checkpoint import load_model, load_weights, read_tensors, save_model
 from mask3d_core.training.config import PretrainConfig, to_dict
 from mask3d_core.training.log import read_log
 from mask3d_core.training.loop import FitResult, fit, start_processes, write_config
@@ -157,9 +157,24 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
     record = {**data.record, "depth_mean": float(model.depth_mean), "depth_std": float(model.depth_std)}
     if rank == 0:
         write_config(run, to_dict(config))
-        np.save(run / "mean_map.npy", statistics.mean_map.numpy())
-    task = Pretrain(config, model, data.validation, record)
+    task = Pretrain(config, model, data.validation, record, statistics.mean_map)
     return fit(task, data.batches, config.fit, run, place, show, on_preview, on_step)
+
+
+def package(checkpoint: str | Path, out: str | Path, **record: Any) -> Path:
+    """Copy a checkpoint in half precision, for shipping.
+
+    Args:
+        checkpoint: a run folder or a checkpoint.
+        out: NAME of the copy.
+        record: further entries of its JSON: the command, the scores.
+
+    Returns:
+        The name without suffix.
+    """
+    model, known = load_model(checkpoint)
+    extras = known.pop("extras")
+    return save_model(out, model, {**known, **record}, half=True, extras=extras)
 
 
 def check_same_run(run: Path, config: PretrainConfig) -> None:

@@ -1,0 +1,380 @@
+"""The command ``mask3d``: thin entry points over the library. The only file that may import mask3d_viz, and only to draw."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import tyro
+
+from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.prepare import PrepareConfig
+from mask3d_core.training.config import CONTROL_RATIOS, pretrain_config
+from mask3d_core.models.config import CONTROLS, PRESETS
+
+Positional = tyro.conf.Positional
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Write frames once into a memory-mapped store. Killed at any moment, the same command goes on where it stopped."""
+
+    source: Positional[Literal["rooms", "tum", "folder", "auto"]]
+    """Where frames come from; "auto" looks at the folder."""
+    path: Positional[str] = ""
+    """The recording's folder; not for rooms."""
+    out: Path = Path("stores/new")
+    """The store's folder."""
+    config: tyro.conf.OmitArgPrefixes[PrepareConfig] = field(default_factory=PrepareConfig)
+    option: tuple[str, ...] = ()
+    """Options of the source as key=value, e.g. count=2000 seed=1 pool=test sensor=0.3 (rooms), config=my.json (folder)."""
+
+    def run(self) -> int:
+        """Prepare; print where the store is."""
+        from mask3d_core.prepare import prepare
+
+        store = prepare(_open(self.source, self.path, _options(self.option)), self.out, self.config)
+        header = store.header
+        print(f"{self.out}: {header.count} frames of {header.height}x{header.width} from {header.sequences} sequence(s); "
+              f"{header.split_rule}")
+        print(f"measured pixels {header.valid_share:.1%}; left out as unreadable: {len(header.bad_frames)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say in words what is wrong with a recording or a store, and with this machine."""
+
+    path: Positional[str] = ""
+    """A recording's folder or a store; empty: only this machine."""
+    sample: int = 64
+    """Frames to look at, spread evenly."""
+    json: Path | None = None
+    """Write the findings here too."""
+
+    def run(self) -> int:
+        """0 if nothing is an error, else 1."""
+        from mask3d_core.doctor import Report, environment, examine
+
+        reports = [Report("this machine", tuple(environment()))]
+        if self.path:
+            reports.append(examine(self.path, self.sample))
+        print("\n\n".join(report.text() for report in reports))
+        if self.json:
+            self.json.write_text(reports[-1].to_json())
+        return 1 if reports[-1].severity == "error" else 0
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Pre-train. Ctrl-C saves and stops; the same command resumes. Put torchrun in front for several GPUs."""
+
+    run_folder: Positional[Path]
+    """The run folder: log.jsonl, latest.safetensors, previews/, state/."""
+    preset: Literal[tuple(PRESETS)] = "tiny"  # type: ignore[valid-type]
+    """Size and recipe; "tiny" is the shipped one, "base" the faithful one."""
+    control: Literal[tuple(CONTROLS)] = "mask3d"  # type: ignore[valid-type]
+    """Mask3D or one of its controls; all are configs of the one model."""
+    data: str = "rooms"
+    """A prepared store, or "rooms" to render live."""
+    init: str = "random"
+    """"random", "timm:<name>" (ImageNet weights, needs a network once) or a checkpoint to continue."""
+    steps: int | None = None
+    """Optimiser steps; none: the recipe's."""
+    batch_size: int | None = None
+    """Frames per step and process; none: the recipe's."""
+    overfit: int = 0
+    """Train on this many frames without augmentation, as a sanity check."""
+    device: str | None = None
+    """"cpu" or "cuda"; none: the GPU if there is one."""
+    set: tuple[str, ...] = ()
+    """Any other key of the configuration as path=json, e.g. loss.kind='"l1"' fit.learning_rate=0.001 fit.compile=true."""
+    dry_run: bool = False
+    """Print the whole configuration and stop."""
+
+    def config(self):
+        """The configuration that these flags mean."""
+        base = pretrain_config(self.preset, self.control, data=self.data, init=self.init, overfit=self.overfit)
+        changes = {k: v for k, v in (("steps", self.steps), ("batch_size", self.batch_size)) if v is not None}
+        base = replace(base, fit=replace(base.fit, **changes))
+        return change_config(base, self.set).validate()
+
+    def run(self) -> int:
+        """0 finished, 130 stopped and saved."""
+        from mask3d_core.training.config import to_dict
+        from mask3d_core.training.pretraining import pretrain
+
+        config = self.config()
+        print(json.dumps(to_dict(config)))
+        if self.dry_run:
+            return 0
+        result = pretrain(config, self.run_folder, self.device, on_preview=_draw_preview)
+        words = ", ".join(f"{k} {v:.4f}" for k, v in result.metrics.items())
+        print(f"{'finished' if result.is_finished else 'stopped'} at step {result.step}: {words}; "
+              f"{result.frames_per_second:.0f} frames/s; weights in {self.run_folder}/latest.safetensors")
+        return 0 if result.is_finished else 130
+
+
+@dataclass(frozen=True)
+class Plan(Pretrain):
+    """Measure a few steps of a run and say what it will cost, before it costs anything. Same flags as pretrain."""
+
+    run_folder: Positional[Path] = Path("-")
+    """Not used; may be left out."""
+    measure: int = 20
+    """Steps to measure."""
+
+    def run(self) -> int:
+        """Print the plan."""
+        from mask3d_core.plan import make_plan
+
+        print(make_plan(self.config(), self.measure, self.device).text())
+        return 0
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Errors in metres over hidden pixels, beside trivial opponents on the same masks, with intervals."""
+
+    checkpoint: Positional[str]
+    """NAME, NAME.safetensors or a run folder."""
+    data: str = "stores/new"
+    """A prepared store."""
+    split: Literal["test", "val", "train", "all"] = "test"
+    """Which frames."""
+    ratios: tuple[tuple[float, float], ...] = ((0.8, 0.8), (0.8, 0.95), (0.8, 1.0))
+    """Pairs: share of RGB hidden, share of depth hidden."""
+    draws: int = 3
+    """Mask draws per frame."""
+    limit: int = 0
+    """At most this many frames, evenly spaced; 0 = all."""
+    allow_seen: bool = False
+    """Score frames of the training data too, marked."""
+    opponents: bool = True
+    """Measure the opponents as well."""
+    out: Path | None = None
+    """Write the results as JSON."""
+    device: str | None = None
+    """"cpu" or "cuda"."""
+
+    def run(self) -> int:
+        """Print the table; write the JSON."""
+        from mask3d_core.evaluation.evaluate import EvaluateConfig, evaluate, table_text
+        from mask3d_core.store import Store
+        from mask3d_core.training.checkpoint import load_model, write_json
+        from mask3d_core.training.precision import default_device
+
+        model, record = load_model(self.checkpoint)
+        config = EvaluateConfig(self.ratios, self.draws, self.split, self.limit, allow_seen=self.allow_seen,
+                                opponents=self.opponents)
+        with _bar("evaluate", "frame") as update:
+            result = evaluate(model, record, Store(self.data), config, self.device or default_device(), update)
+        result["checkpoint"]["path"] = str(self.checkpoint)
+        print(table_text(result))
+        if self.out:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.out, result)
+            print(f"written to {self.out}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Hide, predict and write one frame: picture panel, depth as PNG and NPZ, truth and prediction as PLY."""
+
+    checkpoint: Positional[str]
+    """NAME, NAME.safetensors or a run folder."""
+    frame: Positional[str]
+    """FOLDER or STORE with #NUMBER (e.g. recording#12, default #0), or rooms#NUMBER."""
+    out: Path = Path("out/reconstruction")
+    """Folder for the results."""
+    ratios: tuple[float, float] = (0.8, 0.8)
+    """Share of RGB and of depth hidden."""
+    seed: int = 0
+    """Of the masks."""
+
+    def run(self) -> int:
+        """Write everything; print the scores."""
+        from mask3d_core.reconstruct import reconstruct, write_reconstruction
+        from mask3d_core.training.checkpoint import load_model
+
+        model, _ = load_model(self.checkpoint)
+        result = reconstruct(model, _frame(self.frame), self.ratios, self.seed)
+        written = write_reconstruction(result, self.out)
+        from mask3d_viz.reconstruction import save_pictures
+
+        written += save_pictures(result, self.out)
+        words = ", ".join(f"{k} {v:.4f}" for k, v in result.scores.items()) or "no hidden pixel was measured"
+        print(f"{result.name}: {words}{' (scale assumed: no depth was visible)' if result.is_scale_assumed else ''}")
+        print("written: " + ", ".join(str(path) for path in written))
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """The RGB encoder as timm weights, and the create_model arguments that load them strictly."""
+
+    checkpoint: Positional[str]
+    """NAME, NAME.safetensors or a run folder."""
+    timm: Path = Path("out/encoder")
+    """OUT.safetensors and OUT.json are written."""
+
+    def run(self) -> int:
+        """Export and check."""
+        from mask3d_core.models.export import export_timm
+        from mask3d_core.training.checkpoint import load_model
+
+        model, record = load_model(self.checkpoint)
+        stem = export_timm(model, self.timm, record)
+        print(f"{stem}.safetensors loads strictly with timm.create_model(**json['create_model']) from {stem}.json")
+        return 0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The main job in about three minutes on a CPU, with one HTML page at the end."""
+
+    frames: str = ""
+    """A recording (TUM layout, or colour and depth folders); empty: rendered rooms."""
+    out: Path = Path("out/demo")
+    """Where everything goes."""
+    quick: bool = False
+    """A shorter run for tests: few frames, few steps."""
+
+    def run(self) -> int:
+        """Run; print where the page is."""
+        from mask3d_viz.demo import run_demo
+
+        page = run_demo(self.frames or None, self.out, self.quick)
+        print(f"\nOpen {page}")
+        return 0
+
+
+COMMANDS = {"demo": Demo, "doctor": Doctor, "prepare": Prepare, "plan": Plan, "pretrain": Pretrain,
+            "evaluate": Evaluate, "reconstruct": Reconstruct, "export": Export}
+
+
+def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """key=value pairs; values are JSON where they parse as JSON."""
+    found = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"an option must look like key=value; got {pair!r}")
+        try:
+            found[key] = json.loads(text)
+        except ValueError:
+            found[key] = text
+    return found
+
+
+def change_config(config: Any, changes: tuple[str, ...]) -> Any:
+    """Replace keys of a nested configuration.
+
+    Args:
+        config: a frozen dataclass.
+        changes: "path.to.key=json".
+
+    Raises:
+        ConfigError: unknown keys or values of the wrong type, all at once.
+    """
+    from mask3d_core.training.config import from_dict, to_dict
+
+    values = to_dict(config)
+    problems = []
+    for path, value in _options(changes).items():
+        *parents, key = path.split(".")
+        place: Any = values
+        for name in parents:
+            place = place.get(name) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or key not in place:
+            problems.append(f"unknown key {path}")
+        else:
+            place[key] = value
+    if problems:
+        raise ConfigError(problems, "--set")
+    return from_dict(type(config), values, "--set")
+
+
+def _open(kind: str, path: str, options: dict[str, Any]):
+    from mask3d_core.sources import open_source
+    from mask3d_core.sources.opening import kind_of
+
+    if kind == "rooms":
+        if path:
+            raise ConfigError(f"rooms are rendered and have no path; got {path!r}. Give options, e.g. --option count=2000")
+        return open_source("rooms", **options)
+    if not path:
+        raise ConfigError(f"source {kind!r} needs the recording's folder: mask3d prepare {kind} PATH --out STORE")
+    return open_source(kind_of(path) if kind == "auto" else kind, path, **options)
+
+
+def _frame(text: str):
+    """The frame that FOLDER#NUMBER names."""
+    from mask3d_core.sources import open_source
+    from mask3d_core.sources.opening import open_path
+
+    place, _, number = text.partition("#")
+    if number and not number.isdigit():
+        raise ConfigError(f"a frame is FOLDER#NUMBER; got {text!r}")
+    index = int(number or 0)
+    source = open_source("rooms", count=index + 1) if place == "rooms" else open_path(place)
+    if index >= len(source):
+        raise ConfigError(f"{place} has {len(source)} frames, so the number must be below that; got {index}")
+    return source.read(index)
+
+
+class _bar:
+    """A progress bar fed with (done, total)."""
+
+    def __init__(self, words: str, unit: str):
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(desc=words, unit=unit, total=0)
+
+    def __enter__(self):
+        def update(done: int, total: int) -> None:
+            self.bar.total = total
+            self.bar.update(done - self.bar.n)
+        return update
+
+    def __exit__(self, *exc) -> None:
+        self.bar.close()
+
+
+def _draw_preview(run: Path, step: int) -> None:
+    """Draw the fixed frames of a run beside their arrays."""
+    from mask3d_viz.reconstruction import draw_preview
+
+    draw_preview(run, step)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. 0 done, 1 findings, 2 a wrong input (one line), 130 stopped and saved."""
+    union = Union[tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)]  # noqa: UP007
+                        for name, kind in COMMANDS.items())]
+    command = tyro.cli(union, prog="mask3d", args=arguments, description=(
+        "Mask3D: masked RGB-D pre-training that teaches a plain 2D vision transformer the third dimension."))
+    try:
+        return command.run()
+    except Mask3DError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except OSError as problem:
+        if problem.errno is None:
+            raise
+        print(f"error: {problem.filename or 'a file'}: {problem.strerror}. Check the path, its permissions and the free "
+              "space on that disk.", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+__all__ = ["CONTROL_RATIOS", "main"]
