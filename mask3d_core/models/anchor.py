@@ -26,6 +26,7 @@ def _enlarge(value: Tensor, factor: int) -> Tensor:
     return large[:, 0, factor:-factor, factor:-factor]
 
 
+@torch.compiler.disable  # thousands of small operations without a gradient: nothing to gain, minutes to compile
 @torch.no_grad()
 def spline_anchor(value: Float[Tensor, "b h w"], is_visible: Bool[Tensor, "b h w"], patch: int
                   ) -> Float[Tensor, "b h w"]:

@@ -93,6 +93,7 @@ class PretrainConfig:
     Args:
         data: a prepared store, or "rooms" to render live.
         rooms_seed: seed of live rooms.
+        rooms_sensor: share of live rooms whose depth passes through a Kinect-like sensor.
         init: "random", "timm:<name>" (RGB encoder from timm's weights) or a checkpoint to continue from.
         overfit: train on this many frames without augmentation, as a sanity check; 0 = off.
         preview: how many fixed validation frames are predicted at every evaluation.
@@ -103,6 +104,7 @@ class PretrainConfig:
 
     data: str = "rooms"
     rooms_seed: int = 0
+    rooms_sensor: float = 0.35
     init: str = "random"
     overfit: int = 0
     preview: int = 4

@@ -16,7 +16,7 @@ from mask3d_core.models.encoders import build_vit
 from mask3d_core.models.mask3d import Mask3D
 from mask3d_core.tasks.pretrain import Pretrain
 from mask3d_core.training.checkpoint import load_model, load_weights, read_tensors, save_model
-from mask3d_core.training.config import PretrainConfig, to_dict
+from mask3d_core.training.config import PretrainConfig, from_dict, to_dict
 from mask3d_core.training.log import read_log
 from mask3d_core.training.loop import FitResult, fit, start_processes, write_config
 from mask3d_core.training.statistics import DataStatistics, gather_statistics
@@ -71,11 +71,11 @@ def _from_rooms(config: PretrainConfig, device: torch.device, rank: int, world: 
     from mask3d_core.sources.rooms import RoomsConfig
 
     height, width = config.model.image_size
-    rooms = RoomsConfig(seed=config.rooms_seed, height=height + 16, width=width + 16)
+    rooms = RoomsConfig(seed=config.rooms_seed, height=height + 16, width=width + 16, sensor=config.rooms_sensor)
     fit_config = config.fit
     batches = RoomsBatches(rooms, fit_config.batch_size, (height, width), config.augment, fit_config.seed, device,
                            rank, world)
-    fixed = RoomsBatches(dataclasses.replace(rooms, seed=rooms.seed + 1, pool="test"), config.eval_frames,
+    fixed = RoomsBatches(dataclasses.replace(rooms, seed=rooms.seed + 1, pool="test", sensor=False), config.eval_frames,
                          (height, width), AugmentConfig.none(), fit_config.seed, device)
     record = {"kind": "rooms", "rooms": dataclasses.asdict(rooms), "sequences": [],
               "validation_frames": config.eval_frames}
@@ -159,6 +159,25 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
         write_config(run, to_dict(config))
     task = Pretrain(config, model, data.validation, record, statistics.mean_map)
     return fit(task, data.batches, config.fit, run, place, show, on_preview, on_step)
+
+
+def step_zero(record: dict[str, Any]) -> Mask3D:
+    """The step-0 twin of a checkpoint: the same architecture with the weights its training began from, from its seed.
+
+    Args:
+        record: the checkpoint's, as ``load_model`` gave it.
+
+    Raises:
+        ConfigError: the record holds no training configuration, or the run began from other weights than random ones.
+    """
+    if "training" not in record:
+        raise ConfigError("this checkpoint's record holds no training configuration, so its start cannot be remade")
+    config = from_dict(PretrainConfig, record["training"])
+    if config.init != "random":
+        raise ConfigError(f"this run began from {config.init}; its start is that checkpoint, not a seed")
+    model = build_model(config)
+    model.set_depth_statistics(record["data"]["depth_mean"], record["data"]["depth_std"])
+    return model.eval()
 
 
 def package(checkpoint: str | Path, out: str | Path, **record: Any) -> Path:
