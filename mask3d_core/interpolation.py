@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mask3d_core.multigrid import build_levels, conjugate_gradients, push_pull
+from mask3d_core.multigrid import build_levels, solve
 from mask3d_core.shapes import Bool, Float, Int
 
 _COARSEST = 400  # cells of the coarsest grid, at most; it is solved directly
@@ -71,7 +71,7 @@ def plane_trend(value: Float[Tensor, "b h w"], is_known: Bool[Tensor, "b h w"], 
     Args:
         value: (b, h, w) any unit; only known pixels are used.
         is_known: (b, h, w); a frame with nothing known gets 0.
-        ridge: pull of the slopes towards 0, against a mean squared coordinate of about 0.08 (the picture's longer
+        ridge: pull of the slopes towards 0, above 0, against a mean squared coordinate of about 0.08 (the picture's longer
             side is 1); matters only where the known pixels sit close together.
 
     Returns:
@@ -88,37 +88,39 @@ def plane_trend(value: Float[Tensor, "b h w"], is_known: Bool[Tensor, "b h w"], 
     moments = torch.einsum("in,jn,bn->bij", basis, basis, weight)
     moments = moments + torch.diag(value.new_tensor([1e-9, ridge, ridge]))
     target = (weight * torch.where(is_known, value, 0.0).flatten(1)) @ basis.T
-    return (torch.linalg.solve(moments, target[:, :, None])[:, :, 0] @ basis).reshape(b, height, width)
+    slopes = torch.cholesky_solve(target[:, :, None], torch.linalg.cholesky_ex(moments).L)[:, :, 0]
+    return (slopes @ basis).reshape(b, height, width)
 
 
 def fill_smooth(value: Float[Tensor, "b h w"], is_known: Bool[Tensor, "b h w"], stiffness: float,
                 across: Float[Tensor, "b h w-1"] | None = None, down: Float[Tensor, "b h-1 w"] | None = None,
-                tolerance: float = 3e-3, iterations: int = 60) -> Float[Tensor, "b h w"]:
+                tolerance: float = 1e-2, iterations: int = 60) -> Float[Tensor, "b h w"]:
     """The spline under tension through the known pixels.
 
     Args:
         value: (b, h, w) any unit; only known pixels are used. Each frame should be roughly centred on 0.
         is_known: (b, h, w).
         stiffness: weight of bending against stretching, in pixels squared; 0 is the membrane (Laplace's equation).
-        across: conductance of each pair of left/right neighbours, above 0; None = 1.
-        down: conductance of each pair of upper/lower neighbours.
-        tolerance: stop when every frame's residual (in the preconditioner's norm) has fallen by this factor.
+        across: conductance of each pair of left/right neighbours, above 0; None = 1 for all pairs.
+        down: conductance of each pair of upper/lower neighbours; given if ``across`` is.
+        tolerance: a frame is done when its residual (in the preconditioner's norm) has fallen by this factor from a
+            start that the coarser grids give; 0 = all iterations, and the device is never asked.
         iterations: at most this many.
 
     Returns:
         (b, h, w): ``value`` where known, the surface elsewhere; 0 throughout for a frame with nothing known.
     """
-    b, height, width = value.shape
-    across = value.new_ones(b, height, width - 1) if across is None else across
-    down = value.new_ones(b, height - 1, width) if down is None else down
+    height, width = value.shape[1:]
     depth = 1
     while -(-height // 2 ** (depth - 1)) * -(-width // 2 ** (depth - 1)) > _COARSEST:
         depth += 1
     bottom, right = -height % 2 ** (depth - 1), -width % 2 ** (depth - 1)
     value = F.pad(torch.where(is_known, value, 0.0), (0, right, 0, bottom))
     free = F.pad((~is_known).to(value.dtype), (0, right, 0, bottom), value=1.0)
-    across = F.pad(across, (0, right, 0, bottom), value=1.0)
-    down = F.pad(down, (0, right, 0, bottom), value=1.0)
-    levels = build_levels(free, across, down, stiffness, depth)
-    surface = conjugate_gradients(push_pull(value, 1.0 - free), levels, tolerance, iterations)
+    if across is None:
+        across = down = 1.0
+    else:
+        across = F.pad(across, (0, right, 0, bottom), value=1.0)
+        down = F.pad(down, (0, right, 0, bottom), value=1.0)
+    surface = solve(value, build_levels(free, across, down, stiffness, depth), tolerance, iterations)
     return surface[:, :height, :width]
