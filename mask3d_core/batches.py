@@ -228,9 +228,10 @@ class StoreBatches:
     def finish(self, raw: tuple[Tensor, ...]) -> Batch:
         """Raw pictures to an augmented batch on the device."""
         color, depth, intrinsics, frames, epochs = (t.to(self.device, non_blocking=True) for t in raw)
-        metres = depth.to(torch.int32).float() / self.store.header.depth_units_per_metre
-        batch = Batch(color.permute(0, 3, 1, 2).float() / 255, metres, depth.to(torch.int32) > 0, intrinsics, frames,
-                      epochs, self.store.header.has_holes)
+        units = depth.view(torch.int16).to(torch.int32) & 0xFFFF  # uint16 has few operations of its own
+        metres = units.float() / self.store.header.depth_units_per_metre
+        batch = Batch(color.permute(0, 3, 1, 2).float() / 255, metres, units > 0, intrinsics, frames, epochs,
+                      self.store.header.has_holes)
         return augment(batch, self.size, self.augment, self.seed)
 
     def batch(self, step: int) -> Batch:

@@ -16,6 +16,9 @@ from mask3d_core.geometry import unproject
 from mask3d_core.shapes import Bool, Float
 
 
+HUBER = 0.2  # where "huber" turns from square to straight, in the model's space (about 10 % of the depth in log); ours
+
+
 def frame_mean(value: Float[Tensor, "b ..."], is_counted: Bool[Tensor, "b ..."]) -> Float[Tensor, "b"]:
     """Mean over each frame's counted entries; 0 where a frame has none. Entries not counted may be anything."""
     value = torch.where(is_counted, value, 0.0).flatten(1)
@@ -36,7 +39,7 @@ def depth_loss(kind: str, value: Float[Tensor, "b h w"], target: Float[Tensor, "
     """The main term.
 
     Args:
-        kind: "l1", "l2", "berhu" on the model's space; "log": |log z - log z'| of metres.
+        kind: "l1", "l2", "berhu", "huber" on the model's space; "log": |log z - log z'| of metres.
         value, target: prediction and truth in the model's space.
         prediction, depth: the same in metres.
         is_counted: valid, and hidden if only hidden pixels count.
@@ -51,7 +54,10 @@ def depth_loss(kind: str, value: Float[Tensor, "b h w"], target: Float[Tensor, "
         return frame_mean(difference.square(), is_counted)
     if kind == "berhu":
         return frame_mean(berhu(difference, is_counted), is_counted)
-    raise ValueError(f"expected l1, l2, berhu or log; got {kind!r}")
+    if kind == "huber":
+        size = difference.abs()
+        return frame_mean(torch.where(size < HUBER, 0.5 * size.square() / HUBER, size - 0.5 * HUBER), is_counted)
+    raise ValueError(f"expected l1, l2, berhu, huber or log; got {kind!r}")
 
 
 def gradient_loss(prediction: Float[Tensor, "b h w"], depth: Float[Tensor, "b h w"],
@@ -114,7 +120,8 @@ class LossConfig:
     """What is minimised. Everything here is ours: the paper's loss terms are not known beyond "dense depth".
 
     Args:
-        kind: "l1", "l2" (default), "berhu" or "log".
+        kind: "l1", "l2" (default), "berhu", "huber" or "log". Beside an anchor the errors are small and mostly noise,
+            and l1 and log, which weigh them all alike, teach nothing; huber does.
         counted: "hidden" pixels only (default, ours; paper value not known) or "all" valid pixels.
         gradient, normal, multi_scale: weights of the extra terms; 0 leaves a term out.
         rgb: weight of the RGB target's term, where the model has one.
@@ -130,8 +137,8 @@ class LossConfig:
     def problems(self) -> list[str]:
         """Everything that is wrong, one line each."""
         found = []
-        if self.kind not in ("l1", "l2", "berhu", "log"):
-            found.append(f"loss.kind must be l1, l2, berhu or log; got {self.kind!r}")
+        if self.kind not in ("l1", "l2", "berhu", "huber", "log"):
+            found.append(f"loss.kind must be l1, l2, berhu, huber or log; got {self.kind!r}")
         if self.counted not in ("hidden", "all"):
             found.append(f"loss.counted must be hidden or all; got {self.counted!r}")
         if min(self.gradient, self.normal, self.multi_scale, self.rgb) < 0:

@@ -122,7 +122,7 @@ WRONG = {
     "nothing visible": (["reconstruct", "{run}", "{store}", "--out", "{tmp}", "--ratios", "1", "1"], "at least one"),
     "a frame beyond the end": (["reconstruct", "{run}", "{store}#99", "--out", "{tmp}"], "16 frames"),
     "an unknown key": (["pretrain", "{tmp}/r", "--data", "{store}", "--set", "fit.stepz=3"], "fit.stepz"),
-    "several wrong values at once": (["pretrain", "{tmp}/r", "--data", "{store}", "--set", "loss.kind=huber",
+    "several wrong values at once": (["pretrain", "{tmp}/r", "--data", "{store}", "--set", "loss.kind=square",
                                       "fit.clip=-1.0"], "2 problem"),
     "weights out of reach": (["pretrain", "{tmp}/r", "--data", "{store}", "--init", "timm:vit_none"], "vit_none"),
     "a folder that is a file": (["export", "{run}", "--timm", "{file}/encoder"], "file"),

@@ -43,7 +43,7 @@ def test_berhu_threshold_is_per_frame():
     torch.testing.assert_close(value[1, 0, 1], torch.tensor((0.25 + 0.04) / 0.4))  # above frame 1's: quadratic
 
 
-@pytest.mark.parametrize("kind", ["l1", "l2", "berhu", "log"])
+@pytest.mark.parametrize("kind", ["l1", "l2", "berhu", "huber", "log"])
 def test_a_batch_without_a_valid_pixel_gives_zero_and_no_nan(kind):
     value = torch.randn(2, 24, 32, requires_grad=True)
     depth = torch.zeros(2, 24, 32)
@@ -86,6 +86,14 @@ def test_multi_scale_ignores_what_averages_out():
 
 
 def test_problems_are_all_named():
-    assert len(LossConfig(kind="huber", counted="some", normal=-1.0).problems()) == 3
+    assert len(LossConfig(kind="square", counted="some", normal=-1.0).problems()) == 3
     with pytest.raises(ValueError, match="expected l1"):
-        depth_loss("huber", plane(), plane(), plane(), plane(), plane() > 0)
+        depth_loss("square", plane(), plane(), plane(), plane(), plane() > 0)
+
+
+def test_huber_is_square_near_zero_and_straight_beyond():
+    target = plane()
+    counted = torch.ones_like(target, dtype=torch.bool)
+    for difference, expected in ((0.1, 0.5 * 0.1**2 / 0.2), (1.0, 1.0 - 0.1)):
+        value = depth_loss("huber", target + difference, target, target, target, counted)
+        torch.testing.assert_close(value, torch.full((2,), expected), rtol=1e-3, atol=1e-6)

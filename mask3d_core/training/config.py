@@ -17,7 +17,7 @@ from mask3d_core.models.config import CONTROLS, ModelConfig, preset
 ANYWHERE = MaskConfig(
     ratios=((0.8, 0.8), (0.8, 0.95), (0.8, 1.0), (0.0, 1.0), (1.0, 0.8), (1.0, 0.95), (0.95, 0.8), (0.5, 0.5),
             (0.0, 0.8), (0.95, 0.95), (0.5, 1.0), (0.0, 0.0), (1.0, 0.5), (1.0, 0.0)),
-    weights=(10.0, 6.0, 1.5, 1.5, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.25, 0.5, 0.25))
+    weights=(6.0, 6.0, 5.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 0.25, 0.5, 0.25))
 """The set the shipped checkpoint draws from, so that it works wherever a slider can stand. Ours."""
 
 CONTROL_RATIOS = {
@@ -135,13 +135,13 @@ class PretrainConfig:
 def pretrain_config(name: str = "tiny", control: str = "mask3d", **changes: Any) -> PretrainConfig:
     """The recipe of a preset and control; ``changes`` replace whole fields of :class:`PretrainConfig`.
 
-    "tiny" is the shipped recipe (works at any ratio, log loss plus gradient term); the others are the faithful one
+    "tiny" is the shipped recipe (works at any ratio, huber in log depth); the others are the faithful one
     (80/80, l2 on hidden pixels, metric depth), whose values are ours where the paper is silent.
     """
     model = preset(name, control)
     if name == "tiny":
-        mask, loss = ANYWHERE, LossConfig(kind="log", counted="all", gradient=0.5)
-        fit = FitConfig(steps=3600, batch_size=16, learning_rate=2e-2, ema=0.999, eval_every=200, save_every=200)
+        mask, loss = ANYWHERE, LossConfig(kind="huber", counted="all")
+        fit = FitConfig(steps=4600, batch_size=16, learning_rate=1e-2, ema=0.999, eval_every=200, save_every=200)
     else:
         mask, loss = MaskConfig(), LossConfig()
         fit = FitConfig(steps=100_000, batch_size=256, compile=True, eval_every=2000, save_every=1000, log_every=50)

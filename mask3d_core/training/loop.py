@@ -89,6 +89,7 @@ class Engine:
                                            betas=(config.beta1, config.beta2), fused=device.type in ("cpu", "cuda"))
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if config.ema else None
         self.step = 0
+        self.resumed_metrics: dict[str, float] = {}
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.skipped = torch.zeros((), device=device)  # non-finite steps in a row, counted on the device
         self.runner = self._wrap()
@@ -189,7 +190,7 @@ class Engine:
         if self.ema is not None:
             self.ema = {k: v.to(self.device) for k, v in read_tensors(folder / "ema.safetensors").items()}
         torch.set_rng_state(read_tensors(folder / "random.safetensors")["cpu"])
-        self.step = state["step"]
+        self.step, self.resumed_metrics = state["step"], state.get("metrics", {})
         return True
 
 
@@ -243,7 +244,7 @@ class _Loop:
         self.log = JsonLog(run / "log.jsonl", engine.step) if self.is_main else None
         self.progress = Progress(self.config.steps, engine.step, engine.frames_per_step, engine.task.name, show)
         self.pending: list[dict[str, Tensor]] = []
-        self.metrics: dict[str, float] = {}
+        self.metrics: dict[str, float] = engine.resumed_metrics
         self.began = time.perf_counter()
 
     def drive(self, batches) -> FitResult:
@@ -292,7 +293,7 @@ class _Loop:
             return
         names = list(self.pending[-1])
         first = self.engine.step - len(self.pending) + 1
-        values = {n: torch.stack([r[n].float().cpu() for r in self.pending if n in r]).tolist() for n in names}
+        values = {n: torch.stack([r[n].float() for r in self.pending if n in r]).tolist() for n in names}
         skipped = int(self.engine.skipped)
         self.pending = []
         rate = self.progress.rate(self.engine.step)
