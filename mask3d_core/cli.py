@@ -346,10 +346,11 @@ class _bar:
 
 
 def _draw_preview(run: Path, step: int) -> None:
-    """Draw the fixed frames of a run beside their arrays."""
-    from mask3d_viz.reconstruction import draw_preview
+    """Draw the fixed frames of a run beside their arrays, and its curve so far."""
+    from mask3d_viz.reconstruction import draw_curve, draw_preview
 
     draw_preview(run, step)
+    draw_curve(run)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 
 from mask3d_core.frames import Intrinsics
 from mask3d_core.reconstruct import Reconstruction
+from mask3d_core.training.log import expected_band, read_log, reference_curve
 from mask3d_viz.clouds import Cloud, cloud_colors, cloud_from_depth, linked_stills, provenance
-from mask3d_viz.images import contact_sheet, depth_image, depth_range, error_limit, masked_color_image, masked_depth_image, save_png
+from mask3d_viz.curves import figure_image, loss_curve
+from mask3d_viz.images import (
+    contact_sheet, depth_image, depth_range, error_limit, masked_color_image, masked_depth_image, save_png)
 from mask3d_viz.panels import reconstruction_panel
 
 
@@ -107,3 +111,16 @@ def draw_preview(run: Path, step: int) -> Path:
     target = source.with_suffix(".png")
     save_png(image, target)
     return target
+
+
+def draw_curve(run: Path) -> Path | None:
+    """Draw ``RUN/curve.png``: the loss over the band of the shipped run of the same recipe, where there is one."""
+    run = Path(run)
+    records = [r for r in read_log(run / "log.jsonl") if "loss" in r]
+    if not records:
+        return None
+    name = json.loads((run / "config.json").read_text()).get("name", "") if (run / "config.json").is_file() else ""
+    band = expected_band(reference_curve(name))
+    figure = loss_curve(records, band=band, title=f"Training loss of {name or run.name}")
+    save_png(figure_image(figure), run / "curve.png")
+    return run / "curve.png"

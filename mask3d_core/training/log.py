@@ -113,3 +113,37 @@ class Progress:
         """Finish the bar."""
         if self.bar is not None:
             self.bar.close()
+
+
+REFERENCE_CURVES = Path(__file__).resolve().parents[2] / "data" / "curves"
+
+
+def reference_curve(name: str) -> list[dict[str, Any]]:
+    """The shipped log of a preset and control ("tiny/mask3d"), or [] where none ships (an installed wheel has none)."""
+    return read_log(REFERENCE_CURVES / f"{name.replace('/', '_')}.jsonl")
+
+
+def expected_band(records: list[dict[str, Any]], key: str = "loss", window: int = 15, spread: float = 2.0
+                  ) -> tuple[list[float], list[float], list[float]] | None:
+    """Where a run like this one is expected to lie: running mean plus and minus ``spread`` standard deviations.
+
+    Args:
+        records: a log's records.
+        key: which number.
+        window: records on either side that enter the mean.
+
+    Returns:
+        Steps, low, high; None with fewer than three records that hold the key.
+    """
+    rows = [(r["step"], r[key]) for r in records if isinstance(r.get(key), (int, float)) and math.isfinite(r[key])]
+    if len(rows) < 3:
+        return None
+    steps, low, high = [], [], []
+    for i, (step, _) in enumerate(rows):
+        near = [value for _, value in rows[max(0, i - window):i + window + 1]]
+        mean = sum(near) / len(near)
+        deviation = (sum((v - mean) ** 2 for v in near) / len(near)) ** 0.5
+        steps.append(step)
+        low.append(mean - spread * deviation)
+        high.append(mean + spread * deviation)
+    return steps, low, high
