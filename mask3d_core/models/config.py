@@ -102,7 +102,7 @@ class ModelConfig:
              f"model.target.normalisation must be metric or standardised; got {self.target.normalisation!r}")
         need(self.target.representation in ("linear", "log", "inverse"),
              f"model.target.representation must be linear, log or inverse; got {self.target.representation!r}")
-        need(self.anchor == "none" or self.patch % 4 == 0, "model.anchor spline needs a patch that is a multiple of 4")
+        need(self.anchor == "none" or self.patch % 8 == 0, "model.anchor spline needs a patch that is a multiple of 8")
         need(self.anchor in ("none", "spline"), f"model.anchor must be none or spline; got {self.anchor!r}")
         need(self.target.reference_focal > 0, "model.target.reference_focal must be positive")
         for side in self.image_size:
