@@ -237,6 +237,9 @@ def test_another_configuration_does_not_continue_a_run(tmp_path):
     check_same_run(tmp_path, CONFIG)
     with pytest.raises(ConfigError, match="loss.kind"):
         check_same_run(tmp_path, dataclasses.replace(CONFIG, loss=LossConfig("l2", "all", 0.2, 0.1, 0.1)))
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ConfigError, match="without its config.json"):
+        check_same_run(tmp_path, CONFIG)
 
 
 def test_configurations_survive_json_and_name_every_problem():

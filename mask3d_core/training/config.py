@@ -141,7 +141,7 @@ def pretrain_config(name: str = "tiny", control: str = "mask3d", **changes: Any)
     model = preset(name, control)
     if name == "tiny":
         mask, loss = ANYWHERE, LossConfig(kind="huber", counted="all")
-        fit = FitConfig(steps=3900, batch_size=16, learning_rate=1e-2, ema=0.999, eval_every=200, save_every=200)
+        fit = FitConfig(steps=3200, batch_size=16, learning_rate=1e-2, ema=0.999, eval_every=200, save_every=200)
     else:
         mask, loss = MaskConfig(), LossConfig()
         fit = FitConfig(steps=100_000, batch_size=256, compile=True, eval_every=2000, save_every=1000, log_every=50)

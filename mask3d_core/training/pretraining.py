@@ -204,8 +204,11 @@ def check_same_run(run: Path, config: PretrainConfig) -> None:
     """
     from mask3d_core.training.checkpoint import latest_state, read_json
 
-    if latest_state(run / "state") is None or not (run / "config.json").is_file():
+    if latest_state(run / "state") is None:
         return
+    if not (run / "config.json").is_file():
+        raise ConfigError(f"{run} holds a training state without its config.json, so it cannot be told which run that "
+                          "was; choose another run folder, or put the config.json back")
     old, new = read_json(run / "config.json"), to_dict(config)
 
     def flat(values: dict, prefix: str = "") -> dict[str, str]:
