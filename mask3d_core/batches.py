@@ -54,8 +54,9 @@ class Batch:
                                 if isinstance(getattr(self, f.name), Tensor)})
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on another device (asynchronously from pinned memory)."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        """The batch on another device (asynchronously towards a GPU, from pinned memory)."""
+        towards_gpu = torch.device(device).type != "cpu"
+        return self._each(lambda tensor: tensor.to(device, non_blocking=towards_gpu))
 
     def pin(self) -> Batch:
         """In page-locked memory."""

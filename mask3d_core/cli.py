@@ -12,7 +12,7 @@ import tyro
 
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.prepare import PrepareConfig
-from mask3d_core.training.config import CONTROL_RATIOS, pretrain_config
+from mask3d_core.training.config import pretrain_config
 from mask3d_core.models.config import CONTROLS, PRESETS
 
 Positional = tyro.conf.Positional
@@ -149,6 +149,8 @@ class Evaluate:
     """Pairs: share of RGB hidden, share of depth hidden."""
     draws: int = 3
     """Mask draws per frame."""
+    max_depth: float = 10.0
+    """Truth beyond this many metres is not scored."""
     limit: int = 0
     """At most this many frames, evenly spaced; 0 = all."""
     allow_seen: bool = False
@@ -165,13 +167,13 @@ class Evaluate:
         from mask3d_core.evaluation.evaluate import EvaluateConfig, evaluate, table_text
         from mask3d_core.store import Store
         from mask3d_core.training.checkpoint import load_model, write_json
-        from mask3d_core.training.precision import default_device
+        from mask3d_core.training.precision import parse_device
 
         model, record = load_model(self.checkpoint)
         config = EvaluateConfig(self.ratios, self.draws, self.split, self.limit, allow_seen=self.allow_seen,
-                                opponents=self.opponents)
+                                max_depth=self.max_depth, opponents=self.opponents)
         with _bar("evaluate", "frame") as update:
-            result = evaluate(model, record, Store(self.data), config, self.device or default_device(), update)
+            result = evaluate(model, record, Store(self.data), config, parse_device(self.device), update)
         result["checkpoint"]["path"] = str(self.checkpoint)
         print(table_text(result))
         if self.out:
@@ -321,7 +323,8 @@ def _frame(text: str):
     if number and not number.isdigit():
         raise ConfigError(f"a frame is FOLDER#NUMBER; got {text!r}")
     index = int(number or 0)
-    source = open_source("rooms", count=index + 1) if place == "rooms" else open_path(place)
+    held_out = {"seed": 99, "pool": "test", "views_per_room": 1}  # rooms that no recipe trains on
+    source = open_source("rooms", count=index + 1, **held_out) if place == "rooms" else open_path(place)
     if index >= len(source):
         raise ConfigError(f"{place} has {len(source)} frames, so the number must be below that; got {index}")
     return source.read(index)
@@ -347,10 +350,9 @@ class _bar:
 
 def _draw_preview(run: Path, step: int) -> None:
     """Draw the fixed frames of a run beside their arrays, and its curve so far."""
-    from mask3d_viz.reconstruction import draw_curve, draw_preview
+    from mask3d_viz.reconstruction import draw_run
 
-    draw_preview(run, step)
-    draw_curve(run)
+    draw_run(run, step)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -377,5 +379,3 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-__all__ = ["CONTROL_RATIOS", "main"]

@@ -75,7 +75,7 @@ def reconstruct(model: Mask3D, frame: RGBDFrame, ratios: tuple[float, float] = (
     """
     if "depth" not in model.config.targets:
         raise ConfigError("this model predicts no depth (model.targets has no depth)")
-    batch: Batch = from_frames([frame], model.config.image_size)
+    batch: Batch = from_frames([frame], model.config.image_size).to(next(model.parameters()).device)
     patch, grid = model.config.patch, model.config.grid
     if masks is None:
         masks = Masks.random(ratios, batch.frame_ids, 0, batch.is_valid, patch, seed)
@@ -86,9 +86,9 @@ def reconstruct(model: Mask3D, frame: RGBDFrame, ratios: tuple[float, float] = (
     if not counted.any():
         scores = {}
     return Reconstruction(
-        (batch.color[0].permute(1, 2, 0) * 255).round().byte().numpy(), batch.depth[0].numpy(),
-        output.depth[0].numpy(), batch.is_valid[0].numpy(), masks.rgb[0].view(grid).numpy(),
-        masks.depth[0].view(grid).numpy(), batch.intrinsics[0].numpy(), scores,
+        (batch.color[0].permute(1, 2, 0) * 255).round().byte().cpu().numpy(), batch.depth[0].cpu().numpy(),
+        output.depth[0].cpu().numpy(), batch.is_valid[0].cpu().numpy(), masks.rgb[0].view(grid).cpu().numpy(),
+        masks.depth[0].view(grid).cpu().numpy(), batch.intrinsics[0].cpu().numpy(), scores,
         bool(output.space.is_scale_assumed[0]), ratios, seed, str(frame.origin))
 
 

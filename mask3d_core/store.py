@@ -221,9 +221,17 @@ class Store:
         """The frame's name in its sequence."""
         return self._frame_names[index].decode("utf-8", errors="replace")
 
+    @property
+    def first_source(self) -> dict[str, Any]:
+        """How the frames' first source described itself, also through stores prepared from stores."""
+        source = self.header.source
+        while isinstance(source.get("prepared_from"), dict):
+            source = source["prepared_from"]
+        return source
+
     def _origin_name(self) -> str:
         """The kind of source and, for rendered rooms, their seed: two seeds share room numbers, not rooms."""
-        source = self.header.source
+        source = self.first_source
         parts = [f"{key}={source[key]}" for key in ("seed", "pool") if key in source]
         return ":".join([str(source.get("source", "unknown")), *parts])
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mask3d_core
 from mask3d_core.errors import Mask3DError
 from mask3d_core.evaluation.evaluate import MODEL, EvaluateConfig, evaluate, table_text
 from mask3d_core.masking import MaskConfig
@@ -27,6 +26,7 @@ from mask3d_core.training.checkpoint import load_model, write_json
 from mask3d_core.training.config import PretrainConfig, pretrain_config
 from mask3d_core.training.pretraining import pretrain
 from mask3d_viz.demo_page import write_page
+from mask3d_viz.reconstruction import draw_run
 
 SHIPPED = Path(__file__).resolve().parents[1] / "data" / "checkpoints" / "tiny"
 
@@ -124,9 +124,9 @@ def run_demo(frames: str | None, out: str | Path, quick: bool = False) -> Path:
     store = str(train.path)
     runs = {"scratch": place / "run-scratch", "continued": place / "run-continued"}
     timed("scratch", "A tiny Mask3D from scratch (it starts knowing nothing)",
-          lambda: pretrain(scratch_config(store, settings), runs["scratch"], "cpu"))
+          lambda: _finish(scratch_config(store, settings), runs["scratch"]))
     timed("continue", "The shipped checkpoint, continued on these frames",
-          lambda: pretrain(continue_config(store, settings), runs["continued"], "cpu"))
+          lambda: _finish(continue_config(store, settings), runs["continued"]))
     models = {"from scratch": load_model(runs["scratch"]), "shipped": load_model(SHIPPED),
               "shipped, continued": load_model(runs["continued"])}
     scores = timed("evaluate", "Measuring beside trivial opponents, on frames that nobody trained on",
@@ -147,6 +147,12 @@ def run_demo(frames: str | None, out: str | Path, quick: bool = False) -> Path:
     return page
 
 
+def _finish(config: PretrainConfig, run: Path) -> None:
+    """Train to the end; Ctrl-C ends the demo too, and the same command goes on."""
+    if not pretrain(config, run, "cpu", on_preview=draw_run).is_finished:
+        raise KeyboardInterrupt
+
+
 def _prepare(frames: str | None, place: Path, settings: DemoSettings) -> tuple[Store, Store, str]:
     """Training store, test store and the split of the latter."""
     if frames is None:
@@ -157,7 +163,12 @@ def _prepare(frames: str | None, place: Path, settings: DemoSettings) -> tuple[S
                        place / "test", PrepareConfig(split="test", chunk_frames=16))
         return train, test, "test"
     store = prepare(open_path(frames), place / "store", PrepareConfig(val_share=0.12, test_share=0.2))
-    return store, store, "test"
+    split = next((name for name in ("test", "val") if len(store.indices(name))), None)
+    if split is None or not len(store.indices("train")):
+        counts = ", ".join(f"{k} {v}" for k, v in store.header.split_counts.items())
+        raise Mask3DError("enough frames to train on some and hold others out (about ten)", counts,
+                          "Give a longer recording, or run the demo without frames.", frames)
+    return store, store, split
 
 
 def _measure(models: dict, test: Store, split: str, settings: DemoSettings) -> dict[str, dict[str, Any]]:
@@ -173,4 +184,4 @@ def _measure(models: dict, test: Store, split: str, settings: DemoSettings) -> d
     return scores
 
 
-__all__ = ["SHIPPED", "DemoResults", "DemoSettings", "mask3d_core", "run_demo"]
+__all__ = ["SHIPPED", "DemoResults", "DemoSettings", "run_demo"]

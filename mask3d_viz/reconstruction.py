@@ -113,6 +113,12 @@ def draw_preview(run: Path, step: int) -> Path:
     return target
 
 
+def draw_run(run: Path, step: int) -> None:
+    """What a watcher of the run folder sees: the fixed frames of this step and the curve so far."""
+    draw_preview(run, step)
+    draw_curve(run)
+
+
 def draw_curve(run: Path) -> Path | None:
     """Draw ``RUN/curve.png``: the loss over the band of the shipped run of the same recipe, where there is one."""
     run = Path(run)

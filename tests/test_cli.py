@@ -87,6 +87,29 @@ def test_evaluate_refuses_frames_of_the_training_data(run, store, capsys):
     assert "WARNING" in capsys.readouterr().out
 
 
+def test_evaluate_takes_any_number_of_frames_and_nothing_to_score(run, store, capsys):
+    """Nine frames leave one for the last batch; with all depth visible nothing is hidden."""
+    assert cli.main(["evaluate", str(run), "--data", str(store), "--split", "all", "--limit", "9", "--draws", "1",
+                     "--allow-seen", "--ratios", "0.8", "0.8", "0.8", "0.0"]) == 0
+    said = capsys.readouterr().out
+    assert "colour another frame's" in said and "nothing to score" in said
+
+
+def test_what_a_parent_saw_stays_seen(run, store, tmp_path, capsys):
+    """A continued checkpoint remembers its parent's frames, also through a store prepared from a store."""
+    assert cli.main(["prepare", "rooms", "--out", str(tmp_path / "other"), "--height", "72", "--width", "96", "--option",
+                     "count=8", "seed=4", "views_per_room=2", "height=72", "width=96"]) == 0
+    assert cli.main(["pretrain", str(tmp_path / "more"), "--data", str(tmp_path / "other"), "--init", str(run), "--steps",
+                     "1", "--batch-size", "4"]) == 0
+    assert cli.main(["prepare", "auto", str(store), "--out", str(tmp_path / "copy"), "--height", "72", "--width", "96",
+                     "--split", "test"]) == 0
+    record = load_model(tmp_path / "more")[1]
+    copy = Store(tmp_path / "copy")
+    train = set(Store(store).indices("train").tolist())
+    seen = copy.is_seen(copy.indices("test"), record["data"]["sequences"])
+    assert {int(i) for i, was in zip(copy.source_index, seen, strict=True) if was} == train
+
+
 def test_reconstruct_writes_what_other_programs_read(run, store, tmp_path, capsys):
     from PIL import Image
 
@@ -125,6 +148,10 @@ WRONG = {
     "several wrong values at once": (["pretrain", "{tmp}/r", "--data", "{store}", "--set", "loss.kind=square",
                                       "fit.clip=-1.0"], "2 problem"),
     "weights out of reach": (["pretrain", "{tmp}/r", "--data", "{store}", "--init", "timm:vit_none"], "vit_none"),
+    "an unknown device": (["pretrain", "{tmp}/r", "--data", "{store}", "--device", "abacus"], "abacus"),
+    "no GPU here": (["evaluate", "{run}", "--data", "{store}", "--device", "cuda:99"], "cuda:99"),
+    "overfitting live rooms": (["pretrain", "{tmp}/r", "--overfit", "8"], "prepared store"),
+    "an option of another source": (["prepare", "tum", "{tmp}", "--out", "{tmp}/s", "--option", "zoom=3"], "zoom"),
     "a folder that is a file": (["export", "{run}", "--timm", "{file}/encoder"], "file"),
 }
 

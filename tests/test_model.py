@@ -222,6 +222,29 @@ def test_the_anchor_continues_a_plane_and_is_the_data_s_mean_where_nothing_is_kn
     assert (surface[0] - value[0])[16:80, 16:112].abs().max() < 0.15, "within a patch's step of the plane"
 
 
+def test_visible_pixels_that_the_statistics_do_not_sample_leave_the_scale_assumed():
+    color, depth, is_valid, intrinsics = scene()
+    is_valid = is_valid & False
+    is_valid[0, 17, 17] = True  # off the sampled lattice
+    depth = torch.where(is_valid, 2.0, 0.0)
+    space = depth_space(DepthTarget("standardised"), depth, is_valid, intrinsics, torch.tensor(2.5), torch.tensor(0.5))
+    assert space.is_scale_assumed.all() and (space.mean == 2.5).all()
+
+
+def test_fused_and_plain_attention_agree_on_padded_frames():
+    """Whatever timm does with a mask, hidden and missing patches are not attended to."""
+    color, depth, is_valid, intrinsics = scene()
+    is_valid[1, :, :40] = False
+    outputs = []
+    for fused in (True, False):
+        model = small(fusion="concat_tokens")
+        for module in model.modules():
+            if isinstance(getattr(module, "fused_attn", None), bool):
+                module.fused_attn = fused
+        outputs.append(model(color, depth, is_valid, intrinsics, masks_of(is_valid)).depth)
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-3, atol=1e-3)
+
+
 def test_pasted_output_says_so():
     color, depth, is_valid, intrinsics = scene()
     masks = masks_of(is_valid)

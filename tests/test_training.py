@@ -242,6 +242,20 @@ def test_another_configuration_does_not_continue_a_run(tmp_path):
         check_same_run(tmp_path, CONFIG)
 
 
+def test_another_number_of_frames_per_step_does_not_continue_a_run(tmp_path):
+    run_fit(tmp_path)
+    other = dataclasses.replace(CONFIG, fit=dataclasses.replace(CONFIG.fit, batch_size=2, steps=8))
+    with pytest.raises(ConfigError, match="4 frames per step"):
+        run_fit(tmp_path, other)
+
+
+def test_a_save_between_two_log_steps_loses_no_loss(tmp_path):
+    config = dataclasses.replace(CONFIG, fit=dataclasses.replace(CONFIG.fit, log_every=4, save_every=3))
+    run_fit(tmp_path, config)
+    found = [loss for r in read_log(tmp_path / "log.jsonl") for loss in r.get("losses", [])]
+    assert len(found) == 6
+
+
 def test_configurations_survive_json_and_name_every_problem():
     for control in CONTROLS:
         config = pretrain_config("tiny", control)

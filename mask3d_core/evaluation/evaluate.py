@@ -6,6 +6,7 @@ never frames; differences to each opponent are paired. Nothing is aligned in sca
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -80,10 +81,10 @@ def choose_frames(store, record: dict[str, Any], config: EvaluateConfig) -> tupl
         raise ConfigError(f"the store has no frames in split {config.split!r} ({counts}); choose another with --split")
     data = record.get("data", {})
     is_seen = store.is_seen(indices, data.get("sequences", []))
-    live = data.get("rooms")
-    source = store.header.source
-    if live and source.get("source") == "rooms" and all(source.get(k) == live.get(k) for k in ("seed", "pool")):
-        is_seen[:] = True
+    source = store.first_source
+    for live in data.get("rooms", []):
+        if source.get("source") == "rooms" and all(source.get(k) == live.get(k) for k in ("seed", "pool")):
+            is_seen[:] = True
     if is_seen.all() and not config.allow_seen:
         raise ConfigError(f"all {len(indices)} frames of split {config.split!r} were in the checkpoint's training data; "
                           "choose another split or store, or pass --allow-seen to score them marked as seen")
@@ -104,11 +105,27 @@ def shuffled_patches(color: Tensor, frame_ids: Tensor, patch: int) -> Tensor:
     return unpatchify(patches, (color.shape[-2] // patch, color.shape[-1] // patch), patch)
 
 
-def color_variants(batch: Batch, patch: int) -> dict[str, Tensor]:
-    """The counterfactual colours: grey, the frame's own patches shuffled, another frame's."""
-    return {"grey": torch.full_like(batch.color, 0.5),
-            "shuffled": shuffled_patches(batch.color, batch.frame_ids, patch),
-            "another frame's": batch.color.roll(1, dims=0)}
+def color_variants(batch: Batch, other: Tensor | None, patch: int) -> dict[str, Tensor]:
+    """The counterfactual colours: grey, the frame's own patches shuffled, another frame's (``other``, if there is one)."""
+    variants = {"grey": torch.full_like(batch.color, 0.5),
+                "shuffled": shuffled_patches(batch.color, batch.frame_ids, patch)}
+    return variants if other is None else {**variants, "another frame's": other}
+
+
+def partners(indices: np.ndarray, sequences: list[str]) -> np.ndarray | None:
+    """For each frame another one half of the set away, of another sequence where there is one; None for a single frame.
+
+    A neighbour would not do: it shows the same things from nearly the same place.
+    """
+    count = len(indices)
+    if count < 2:
+        return None
+    chosen = []
+    for i in range(count):
+        places = [(i + count // 2 + k) % count for k in range(count)]
+        best = next((p for p in places if sequences[p] != sequences[i]), None)
+        chosen.append(places[0] if best is None and places[0] != i else (places[1] if best is None else best))
+    return indices[chosen]
 
 
 def mean_map_prediction(mean_map: Tensor, batch: Batch, reference_focal: float) -> Tensor:
@@ -159,13 +176,16 @@ def evaluate(model: Mask3D, record: dict[str, Any], store, config: EvaluateConfi
     indices, is_seen = choose_frames(store, record, config)
     sequences = [store.sequence(int(i)) for i in indices]
     tables = {pair: _Scores() for pair in config.ratios}
-    model = model.to(device).eval()
+    others = partners(indices, sequences)
+    model = copy.deepcopy(model).to(device).eval()  # the caller's stays where it is
     done, size = 0, 8
     for start in range(0, len(indices), size):
         chosen = indices[start:start + size]
         batch = fixed_batch(store, chosen, model.config.image_size, device)
+        other = None if others is None else fixed_batch(store, others[start:start + size], model.config.image_size,
+                                                        device).color
         for pair, scores in tables.items():
-            _score_batch(model, record, batch, pair, config, scores)
+            _score_batch(model, record, batch, other, pair, config, scores)
         done += len(chosen)
         if progress:
             progress(done, len(indices))
@@ -189,7 +209,7 @@ def _average(draws: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def _score_batch(model: Mask3D, record: dict[str, Any], batch: Batch, pair: tuple[float, float],
+def _score_batch(model: Mask3D, record: dict[str, Any], batch: Batch, other: Tensor | None, pair: tuple[float, float],
                  config: EvaluateConfig, scores: _Scores) -> None:
     patch = model.config.patch
     grid = (batch.depth.shape[1] // patch, batch.depth.shape[2] // patch)
@@ -216,9 +236,8 @@ def _score_batch(model: Mask3D, record: dict[str, Any], batch: Batch, pair: tupl
 
         score(MODEL, predict(batch.color), counted, seams=True)
         if "rgb" in model.config.inputs and pair[0] < 1:
-            for name, color in color_variants(batch, patch).items():
-                if name != "another frame's" or len(batch) > 1:
-                    score(f"{MODEL}, colour {name}", predict(color), counted)
+            for name, color in color_variants(batch, other, patch).items():
+                score(f"{MODEL}, colour {name}", predict(color), counted)
             if "depth" in model.config.inputs and pair[1] < 1:
                 blind = replace(masks, rgb=torch.ones_like(masks.rgb), rgb_count=0)
                 score(f"{MODEL}, no colour", predict(batch.color, blind), counted)
@@ -261,7 +280,11 @@ def table_text(result: dict[str, Any]) -> str:
     for block in result["results"]:
         lines += ["", f"hidden: {block['ratios'][0]:.0%} of RGB, {block['ratios'][1]:.0%} of depth patches",
                   f"{'':32}{'AbsRel':>24}{'RMSE m':>9}{'MAE m':>9}{'delta1':>9}   Mask3D minus this"]
-        best = min(v["abs_rel"]["mean"] for v in block["scores"].values() if v["abs_rel"]["mean"] is not None)
+        best = min((v["abs_rel"]["mean"] for v in block["scores"].values() if v["abs_rel"]["mean"] is not None),
+                   default=None)
+        if best is None:
+            lines.append(" nothing to score: no hidden pixel was measured")
+            continue
         for name, values in block["scores"].items():
             error = values["abs_rel"]
             band = "" if error["low"] is None else f" [{error['low']:.4f}, {error['high']:.4f}]"

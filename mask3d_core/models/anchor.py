@@ -15,8 +15,7 @@ from torch import Tensor
 from mask3d_core.interpolation import fill_smooth
 from mask3d_core.shapes import Bool, Float
 
-CELLS = 8  # per side of a patch
-STIFFNESS = 128.0  # pixels squared: slopes carry about 11 px into a gap; as the strongest opponents have it
+STIFFNESS = 128.0  # pixels squared: slopes carry about 11 px into a gap; ours
 CYCLES = 3  # of the solver, always as many: no question that waits for the device
 
 
@@ -29,26 +28,26 @@ def _enlarge(value: Tensor, factor: int) -> Tensor:
 
 @torch.compiler.disable  # thousands of small operations without a gradient: nothing to gain, minutes to compile
 @torch.no_grad()
-def spline_anchor(value: Float[Tensor, "b h w"], is_visible: Bool[Tensor, "b h w"], patch: int
+def spline_anchor(value: Float[Tensor, "b h w"], is_visible: Bool[Tensor, "b h w"], patch: int, cells: int = 8
                   ) -> Float[Tensor, "b h w"]:
     """The surface through the visible values.
 
     Args:
         value: the model's space; used only where visible.
         is_visible: valid and not hidden.
-        patch: side of a patch; a multiple of 8.
+        patch: side of a patch. cells: per side of a patch.
 
     Returns:
-        The visible values where visible; elsewhere the surface, bilinear between the centres of 8 x 8 cells per patch.
+        The visible values where visible; elsewhere the surface, bilinear between the centres of the cells.
     """
-    side = patch // CELLS
+    side = patch // cells
     with torch.autocast(value.device.type, enabled=False):
         known = torch.where(is_visible, value.float(), 0.0)
         share = F.avg_pool2d(is_visible[:, None].float(), side)[:, 0]
-        cells = F.avg_pool2d(known[:, None], side)[:, 0] / share.clamp(min=1e-6)
+        mean = F.avg_pool2d(known[:, None], side)[:, 0] / share.clamp(min=1e-6)
         middle = known.flatten(1).sum(1) / is_visible.flatten(1).sum(1).clamp(min=1)
         middle = middle[:, None, None]
         is_known = share > 0
-        surface = middle + fill_smooth(torch.where(is_known, cells - middle, 0.0), is_known, STIFFNESS / side**2,
+        surface = middle + fill_smooth(torch.where(is_known, mean - middle, 0.0), is_known, STIFFNESS / side**2,
                                        tolerance=0.0, iterations=CYCLES)
         return torch.where(is_visible, known, _enlarge(surface, side))

@@ -60,6 +60,7 @@ class ModelConfig:
         target: the space of the depth target.
         anchor: "none": the decoder predicts depth itself (the faithful presets); "spline": it predicts the difference
             from a smooth surface through the visible depth (ours; a small run on a CPU needs it to beat interpolation).
+        anchor_cells: of that surface, per side of a patch.
         color_mean, color_std: belong to the RGB encoder; timm's models differ.
     """
 
@@ -75,6 +76,7 @@ class ModelConfig:
     decoder_heads: int = 6
     target: DepthTarget = field(default_factory=DepthTarget)
     anchor: str = "none"
+    anchor_cells: int = 8
     color_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     color_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -102,7 +104,8 @@ class ModelConfig:
              f"model.target.normalisation must be metric or standardised; got {self.target.normalisation!r}")
         need(self.target.representation in ("linear", "log", "inverse"),
              f"model.target.representation must be linear, log or inverse; got {self.target.representation!r}")
-        need(self.anchor == "none" or self.patch % 8 == 0, "model.anchor spline needs a patch that is a multiple of 8")
+        need(self.anchor_cells > 0 and self.patch % self.anchor_cells == 0,
+             f"model.anchor_cells must divide the patch ({self.patch}); got {self.anchor_cells}")
         need(self.anchor in ("none", "spline"), f"model.anchor must be none or spline; got {self.anchor!r}")
         need(self.target.reference_focal > 0, "model.target.reference_focal must be positive")
         for side in self.image_size:

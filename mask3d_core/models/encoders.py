@@ -65,6 +65,15 @@ def positions(vit: VisionTransformer, grid: tuple[int, int]) -> tuple[Tensor | N
     return (code[:, :prefix] if prefix else None), code[:, prefix:]
 
 
+def attention_mask(may_attend: Tensor, dtype: torch.dtype) -> Tensor:
+    """(b, 1, 1, n) to be added to the scores: 0 where a key may be attended to, -inf elsewhere.
+
+    Added, not boolean: timm before 1.0.26 adds whatever it gets where its attention is not fused.
+    """
+    mask = torch.zeros(may_attend.shape, dtype=dtype, device=may_attend.device)
+    return mask.masked_fill(~may_attend, float("-inf"))[:, None, None, :]
+
+
 def encode_visible(vit: VisionTransformer, picture: Float[Tensor, "b c h w"], ids_keep: Int[Tensor, "b k"],
                    is_padding: Tensor | None = None) -> Float[Tensor, "b p d"]:
     """Run the transformer on the visible patches alone.
@@ -91,8 +100,7 @@ def encode_visible(vit: VisionTransformer, picture: Float[Tensor, "b c h w"], id
         tokens = torch.cat([prefix.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
     mask = None
     if is_padding is not None:
-        may_attend = F.pad(~is_padding, (vit.num_prefix_tokens, 0), value=True)
-        mask = may_attend[:, None, None, :]
+        mask = attention_mask(F.pad(~is_padding, (vit.num_prefix_tokens, 0), value=True), tokens.dtype)
     tokens = vit.norm_pre(vit.pos_drop(tokens))
     for block in vit.blocks:
         tokens = block(tokens) if mask is None else block(tokens, attn_mask=mask)

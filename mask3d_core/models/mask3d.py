@@ -16,7 +16,7 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.masking import Masks, keep_ids, to_pixels
 from mask3d_core.models.anchor import spline_anchor
 from mask3d_core.models.config import EncoderConfig, ModelConfig
-from mask3d_core.models.encoders import build_vit, encode_visible
+from mask3d_core.models.encoders import attention_mask, build_vit, encode_visible
 from mask3d_core.models.patches import patchify, scatter_to_grid, sincos_positions, unpatchify
 from mask3d_core.models.targets import DepthSpace, depth_space
 from mask3d_core.shapes import Bool, Float
@@ -107,7 +107,8 @@ class Mask3D(nn.Module):
         """The decoder's position codes for any grid, computed once per grid and device."""
         key = (grid, self.mask_token.device)
         if key not in self._positions:
-            self._positions[key] = sincos_positions(grid, self.config.decoder_width).to(self.mask_token.device)
+            with torch.inference_mode(False):  # cached: training must be able to use it
+                self._positions[key] = sincos_positions(grid, self.config.decoder_width).to(self.mask_token.device)
         return self._positions[key]
 
     def forward(self, color: Float[Tensor, "b 3 h w"], depth: Float[Tensor, "b h w"], is_valid: Bool[Tensor, "b h w"],
@@ -142,11 +143,13 @@ class Mask3D(nn.Module):
             raise ConfigError("at least one visible token of some input is needed; both ratios hide everything")
         anchor = None
         if config.anchor == "spline" and "depth" in config.targets:
-            anchor = spline_anchor(space.encode(depth), is_visible, config.patch)
+            anchor = spline_anchor(space.encode(depth), is_visible, config.patch, config.anchor_cells)
         decoded = self.decode(dict(tokens), grid, anchor)
         value = prediction = None
         if "depth" in config.targets:
-            value = unpatchify(self.depth_head(decoded["depth"]).float(), grid, config.patch)[:, 0]
+            with torch.autocast(color.device.type, enabled=False):  # bf16 would round depth to steps of centimetres
+                value = self.depth_head(decoded["depth"].float())
+            value = unpatchify(value, grid, config.patch)[:, 0]
             value = value if anchor is None else value + anchor
             prediction = space.decode(value)
         rgb = self.rgb_head(decoded["rgb"]).float() if "rgb" in config.targets else None
@@ -225,7 +228,7 @@ class Mask3D(nn.Module):
         tokens = torch.cat(sequence, dim=1)
         mask = None
         if any(padding is not None for _, _, padding in encoded.values()):
-            mask = torch.cat(may_attend, dim=1)[:, None, None, :]
+            mask = attention_mask(torch.cat(may_attend, dim=1), tokens.dtype)
         for block in self.decoder:
             tokens = block(tokens) if mask is None else block(tokens, attn_mask=mask)
         tokens = self.decoder_norm(tokens)

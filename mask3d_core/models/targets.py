@@ -108,6 +108,7 @@ def depth_space(target: DepthTarget, depth: Float[Tensor, "b h w"], is_visible: 
     else:
         mean, variance, count = trimmed_statistics(represent(depth * focal_ratio, target.representation), is_visible)
         variance = (variance * count + data_std.square() * _SHRINK) / (count + _SHRINK)
+        is_scale_assumed = is_scale_assumed | (count == 0)  # so little visible that no sampled pixel fell on it
         mean = torch.where(is_scale_assumed, data_mean, mean)
         std = torch.where(is_scale_assumed, data_std, variance.sqrt())
     return DepthSpace(target.representation, focal_ratio, mean[:, None, None], std[:, None, None], is_scale_assumed)

@@ -74,4 +74,7 @@ def open_source(kind: str, path: str | Path | None = None, **options: Any) -> So
         raise ConfigError(f"source must be one of {', '.join(SOURCES)}; got {kind!r}")
     module, _, name = SOURCES[kind].partition(":")
     factory = getattr(importlib.import_module(module), name)
-    return factory(**options) if path is None else factory(path, **options)
+    try:
+        return factory(**options) if path is None else factory(path, **options)
+    except TypeError as problem:  # an option that this source does not have
+        raise ConfigError(f"source {kind!r} does not take these options: {problem}", path) from problem

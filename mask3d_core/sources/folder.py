@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Sequence
@@ -24,6 +25,19 @@ _TURN_Y = np.diag([1.0, -1.0, 1.0, 1.0])
 _FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
+def _changed(config: FolderConfig, flags: dict[str, Any]) -> FolderConfig:
+    """The configuration with single keys replaced; lists become tuples."""
+    known = {f.name for f in dataclasses.fields(FolderConfig)}
+    unknown = sorted(set(flags) - known)
+    if unknown:
+        raise ConfigError(f"a folder has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+
+    def plain(value: Any) -> Any:
+        return tuple(plain(v) for v in value) if isinstance(value, list) else value
+
+    return dataclasses.replace(config, **{key: plain(value) for key, value in flags.items()})
+
+
 class FolderSource:
     """Frames from folders of colour, depth and label files.
 
@@ -31,6 +45,7 @@ class FolderSource:
         path: the folder.
         config: how to read it: a FolderConfig, the path of a JSON file, or None for the folder's own
             ``mask3d_folder.json`` or a recognised layout.
+        flags: keys of the FolderConfig that replace its own, e.g. ``depth_encoding`` or ``intrinsics``.
 
     Raises:
         Mask3DError: nothing recognised, an impossible config, or files without partners (named).
@@ -38,7 +53,7 @@ class FolderSource:
 
     name = "folder"
 
-    def __init__(self, path: str | os.PathLike, config: FolderConfig | str | os.PathLike | None = None):
+    def __init__(self, path: str | os.PathLike, config: FolderConfig | str | os.PathLike | None = None, **flags: Any):
         self.path = Path(path)
         if not self.path.is_dir():
             raise Mask3DError("a folder of frames", "no such folder", "Check the path.", path)
@@ -46,7 +61,7 @@ class FolderSource:
             config = FolderConfig.detect(self.path)
         elif not isinstance(config, FolderConfig):
             config = FolderConfig.load(config)
-        self.config = config.validate(path)
+        self.config = _changed(config, flags).validate(path)
         self.class_names: Sequence[str] = config.class_names
         self._find_frames()
         self._name_sequences()

@@ -61,7 +61,7 @@ class TumSequence:
     name = "tum"
     class_names: Sequence[str] = ()
 
-    def __init__(self, path: str | os.PathLike, intrinsics: Intrinsics | None = None, max_difference: float = 0.02,
+    def __init__(self, path: str | os.PathLike, intrinsics: Intrinsics | Sequence[float] | None = None, max_difference: float = 0.02,
                  depth_scale: float = 5000.0):
         self.path = Path(path)
         self.encoding = DepthEncoding("linear", float(depth_scale), (0.0,))
@@ -78,7 +78,9 @@ class TumSequence:
             raise FrameError(f"colour and depth within {max_difference:g} s of each other", "no pair",
                              "Check the time stamps, or allow a larger max_difference.", path)
 
-    def _choose_camera(self, intrinsics: Intrinsics | None) -> None:
+    def _choose_camera(self, intrinsics: Intrinsics | Sequence[float] | None) -> None:
+        if intrinsics is not None and not isinstance(intrinsics, Intrinsics):
+            intrinsics = Intrinsics.from_array(intrinsics)
         guess = re.search(r"(?:freiburg|fr)([123])", self.path.resolve().name)
         if intrinsics is not None:
             self.intrinsics, self._camera_from = intrinsics, "given"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -119,10 +120,16 @@ class Pretrain:
                 scores = depth_metrics(output.depth, batch.depth, hidden)
                 for name in ("abs_rel", "rmse", "delta1"):
                     values.setdefault(name, []).append(scores[name])
+                known = batch.is_valid & ~hidden
+                total = torch.where(known, batch.depth, 0.0).flatten(1).sum(dim=1)
+                mean = (total / known.flatten(1).sum(dim=1).clamp(min=1))[:, None, None].expand_as(batch.depth)
+                answer = depth_metrics(mean, batch.depth, hidden & known.flatten(1).any(dim=1)[:, None, None])
+                values.setdefault("abs_rel_of_the_mean", []).append(answer["abs_rel"])
             if output.rgb is not None:
                 error = (output.rgb - rgb_target(batch.color, self.config.model.patch)).square().mean(dim=-1)
                 values.setdefault("rgb_error", []).append(frame_mean(error, masks.rgb))
-        return {name: float(torch.cat(parts).float().nanmean()) for name, parts in values.items()}
+        means = {name: float(torch.cat(parts).float().nanmean()) for name, parts in values.items()}
+        return {name: value for name, value in means.items() if math.isfinite(value)}  # nothing to score: no number
 
     def preview(self, model: nn.Module) -> dict[str, np.ndarray]:
         """Predictions of the first validation frames with what was hidden, as small arrays."""
@@ -148,5 +155,5 @@ class Pretrain:
         return {} if self.mean_map is None else {"mean_map": self.mean_map}
 
     def may_leave_unused(self) -> bool:
-        """A ratio of 1 leaves a whole encoder out of that step; so does a loss that skips a head."""
-        return any(1.0 in pair for pair in self.config.mask.ratios)
+        """A ratio of 1 leaves a whole encoder out of that step; a timm model may have pooling layers that nobody asks."""
+        return bool(self.config.model.rgb.timm) or any(1.0 in pair for pair in self.config.mask.ratios)

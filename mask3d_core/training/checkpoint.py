@@ -55,6 +55,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # safetensors makes it private; others may watch a run
         os.replace(temporary, path)
     except (OSError, SafetensorError) as problem:
         temporary.unlink(missing_ok=True)

@@ -120,8 +120,16 @@ class PretrainConfig:
         """Everything that is wrong, one line each."""
         found = (self.model.problems() + self.mask.problems(self.model.inputs) + self.loss.problems()
                  + self.fit.problems())
-        if not (self.init == "random" or self.init):
+        if not self.init:
             found.append("init must be random, timm:<name> or a checkpoint")
+        if self.overfit < 0 or (self.overfit and self.data == "rooms"):
+            found.append(f"overfit wants a number of frames of a prepared store; got {self.overfit} with data={self.data}")
+        if self.eval_frames < 1 or self.preview < 0:
+            found.append(f"eval_frames must be at least 1 and preview at least 0; got {self.eval_frames}, {self.preview}")
+        if not 0 <= self.rooms_sensor <= 1:
+            found.append(f"rooms_sensor is a share in 0..1; got {self.rooms_sensor}")
+        if not (0 < self.augment.zoom <= 1 and 0 <= self.augment.flip <= 1):
+            found.append(f"augment.zoom must lie in 0..1 above 0 and augment.flip in 0..1; got {self.augment}")
         return found
 
     def validate(self) -> PretrainConfig:

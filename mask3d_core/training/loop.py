@@ -21,13 +21,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mask3d_core.errors import Mask3DError
+from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.tasks import Task
 from mask3d_core.training.checkpoint import (
     latest_state, load_optimizer, load_weights, optimizer_tensors, read_tensors, save_model, save_state, write_json)
 from mask3d_core.training.config import FitConfig
 from mask3d_core.training.log import JsonLog, Progress
-from mask3d_core.training.precision import autocast, choose_precision, default_device
+from mask3d_core.training.precision import autocast, choose_precision, parse_device
 from mask3d_core.training.schedule import learning_rate, parameter_groups
 
 
@@ -185,6 +185,10 @@ class Engine:
         if found is None:
             return False
         folder, state = found
+        if state.get("frames_per_step", self.frames_per_step) != self.frames_per_step:
+            raise ConfigError(
+                f"this run was trained with {state['frames_per_step']} frames per step and would go on with "
+                f"{self.frames_per_step}; change fit.batch_size or fit.accumulate so that frames x processes agree")
         load_weights(self.model, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
         load_optimizer(self.optimizer, read_tensors(folder / "optimizer.safetensors"))
         if self.ema is not None:
@@ -223,13 +227,14 @@ def fit(task: Task, batches, config: FitConfig, run: str | Path, device: torch.d
     Raises:
         Mask3DError: the loss stayed non-finite, or the disk is full.
     """
-    run, device = Path(run), torch.device(device) if device is not None else default_device()
+    run, device = Path(run), parse_device(device)
     run.mkdir(parents=True, exist_ok=True)
     world = dist.get_world_size() if dist.is_initialized() else 1
     frames_per_step = config.batch_size * config.accumulate * world
     engine = Engine(task, config, run, device, frames_per_step)
     resumed = engine.resume()
     loop = _Loop(engine, run, show and engine.rank == 0, on_preview, on_step)
+    loop.progress.say(f"precision {engine.precision} on {device} ({config.precision}), {frames_per_step} frames per step")
     if resumed:
         loop.progress.say(f"resumed at step {engine.step} from {run / 'state'}")
     return loop.drive(batches)
@@ -264,6 +269,7 @@ class _Loop:
                     if is_end or (config.eval_every and engine.step % config.eval_every == 0):
                         self._evaluate()
                     if is_end or (config.save_every and engine.step % config.save_every == 0):
+                        self._flush()  # so that no loss before the save is lost with a kill after it
                         engine.save(self._record())
                 if engine.step < config.steps:
                     self._flush()
@@ -355,7 +361,7 @@ def write_config(run: Path, values: dict[str, Any]) -> None:
 def start_processes(device: str | None = None) -> torch.device:
     """Under ``torchrun``: join the process group and pick this process's device. Alone: the default device."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return torch.device(device) if device else default_device()
+        return parse_device(device)
     use_gpu = torch.cuda.is_available() and device != "cpu"
     if use_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))

@@ -6,6 +6,8 @@ import contextlib
 
 import torch
 
+from mask3d_core.errors import ConfigError
+
 
 def cpu_has_bf16() -> bool:
     """True where the CPU multiplies bfloat16 matrices in hardware (AVX512-BF16 or AMX, or Arm's bf16)."""
@@ -39,6 +41,23 @@ def autocast(precision: str, device: torch.device):
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def parse_device(text: str | torch.device | None) -> torch.device:
+    """A device from its name; None: the GPU if there is one.
+
+    Raises:
+        ConfigError: unknown, or not on this machine.
+    """
+    if text is None:
+        return default_device()
+    try:
+        device = torch.device(text)
+    except RuntimeError as problem:
+        raise ConfigError(f"device must be cpu, cuda or cuda:N; got {text!r}") from problem
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {text} was asked for, but torch finds no GPU here; leave --device out")
+    return device
 
 
 def default_device() -> torch.device:

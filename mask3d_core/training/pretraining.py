@@ -53,7 +53,7 @@ def _from_store(config: PretrainConfig, device: torch.device, rank: int, world: 
     sampler = StoreBatches(store, indices, sample_size, size, AugmentConfig.none(), fit_config.seed)
     count = max(1, min(STATISTICS_FRAMES, len(indices)) // sample_size)
     record = {"kind": "store", "fingerprint": store.fingerprint, "frames": int(len(indices)),
-              "split": "train", "source": store.header.source, "sequences": store.sequence_keys(indices),
+              "split": "train", "rooms": [], "source": store.header.source, "sequences": store.sequence_keys(indices),
               "validation_frames": 0 if validation is None else len(validation)}
     return TrainingData(batches, validation, record, [sampler.batch(step) for step in range(count)])
 
@@ -77,7 +77,7 @@ def _from_rooms(config: PretrainConfig, device: torch.device, rank: int, world: 
                            rank, world)
     fixed = RoomsBatches(dataclasses.replace(rooms, seed=rooms.seed + 1, pool="test", sensor=False), config.eval_frames,
                          (height, width), AugmentConfig.none(), fit_config.seed, device)
-    record = {"kind": "rooms", "rooms": dataclasses.asdict(rooms), "sequences": [],
+    record = {"kind": "rooms", "rooms": [dataclasses.asdict(rooms)], "sequences": [],
               "validation_frames": config.eval_frames}
     sampler = RoomsBatches(rooms, 32, (height, width), AugmentConfig.none(), fit_config.seed, device)
     return TrainingData(batches, fixed.batch(0), record, [sampler.batch(step).to("cpu") for step in range(4)])
@@ -144,7 +144,7 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
     Raises:
         ConfigError: an impossible configuration, all problems at once; or the run folder holds another run.
     """
-    config = training_model_config(config.validate())
+    config = training_model_config(config.validate()).validate()
     place = start_processes(device)
     joined = torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if joined else (0, 1)
@@ -154,11 +154,22 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
     data = make(config, place, rank, world)
     statistics = gather_statistics(data.sample, config.model.target)
     model = build_model(config, statistics)
-    record = {**data.record, "depth_mean": float(model.depth_mean), "depth_std": float(model.depth_std)}
+    record = {**_with_parents(data.record, config.init), "depth_mean": float(model.depth_mean), "depth_std": float(model.depth_std)}
     if rank == 0:
         write_config(run, to_dict(config))
     task = Pretrain(config, model, data.validation, record, statistics.mean_map)
     return fit(task, data.batches, config.fit, run, place, show, on_preview, on_step)
+
+
+def _with_parents(record: dict[str, Any], init: str) -> dict[str, Any]:
+    """The record of a run's data with what its starting checkpoint had already seen."""
+    if init == "random" or init.startswith("timm:"):
+        return record
+    _, parent = load_model(init)
+    seen = parent.get("data", {})
+    return {**record, "continued_from": {k: parent.get(k) for k in ("step", "frames_seen", "code_version")},
+            "sequences": sorted(set(record["sequences"]) | set(seen.get("sequences", []))),
+            "rooms": record["rooms"] + [r for r in seen.get("rooms", []) if r not in record["rooms"]]}
 
 
 def step_zero(record: dict[str, Any]) -> Mask3D:
@@ -193,6 +204,8 @@ def package(checkpoint: str | Path, out: str | Path, **record: Any) -> Path:
     """
     model, known = load_model(checkpoint)
     extras = known.pop("extras")
+    if "mean_map" in extras:  # a smooth picture: a quarter of its size says as much
+        extras["mean_map"] = torch.nn.functional.avg_pool2d(extras["mean_map"][None], 4)[0].half()
     return save_model(out, model, {**known, **record}, half=True, extras=extras)
 
 
