@@ -4,8 +4,8 @@
                                    [--color-hidden 0.8] [--limit 80] [--draws 1] [--out results/opponents_cpu.json]
 
 Frames are brought to 240x320. Of the 16-px patches that hold a valid pixel a share is hidden at random, per frame and
-draw; colour patches likewise. Scores are over hidden valid pixels up to 10 m, averaged per frame. Times are of one thread, without what other
-programs took from it.
+draw; colour patches likewise. Scores are over hidden valid pixels up to 10 m, averaged per frame.
+Times are of one thread, without what other programs took from it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEIGHT, WIDTH, PATCH, MAX_DEPTH = 240, 320, 16, 10.0
 def open_set(name: str, data: Path, limit: int) -> Source:
     """One of the real sets, or rooms that no training seed renders."""
     if name == "rooms":
-        return open_source("rooms", count=limit, seed=99, views_per_room=1, height=HEIGHT, width=WIDTH)
+        return open_source("rooms", count=limit, seed=99, views_per_room=1, pool="test", sensor=True, height=HEIGHT, width=WIDTH)
     return open_path(data / FOLDERS[name])
 
 

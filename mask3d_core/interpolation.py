@@ -66,13 +66,15 @@ def fill_nearest(value: Float[Tensor, "b h w"], is_known: Bool[Tensor, "b h w"])
 
 def plane_trend(value: Float[Tensor, "b h w"], is_known: Bool[Tensor, "b h w"], ridge: float
                 ) -> Float[Tensor, "b h w"]:
-    """The plane a + b row + c column that fits the known pixels best.
+    """The plane a + b row + c column that fits the known pixels best, with a pull of its slopes towards 0.
+
+    Minimises the mean over *all* pixels of (value - plane)^2 at known ones, plus ridge (b^2 + c^2): the fewer pixels are
+    known, the stronger the pull.
 
     Args:
         value: (b, h, w) any unit; only known pixels are used.
         is_known: (b, h, w); a frame with nothing known gets 0.
-        ridge: pull of the slopes towards 0, above 0, against a mean squared coordinate of about 0.08 (the picture's longer
-            side is 1); matters only where the known pixels sit close together.
+        ridge: above 0; the picture's longer side is 1, so the coordinates of all pixels have a mean square of 0.08.
 
     Returns:
         (b, h, w), the plane everywhere.
@@ -83,8 +85,7 @@ def plane_trend(value: Float[Tensor, "b h w"], is_known: Bool[Tensor, "b h w"], 
     column = (torch.arange(width, device=value.device, dtype=value.dtype) - (width - 1) / 2) * scale
     basis = torch.stack([torch.ones_like(value[0]), row[:, None].expand(height, width), column.expand(height, width)])
     basis = basis.flatten(1)
-    weight = is_known.flatten(1).to(value.dtype)
-    weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1)
+    weight = is_known.flatten(1).to(value.dtype) / (height * width)
     moments = torch.einsum("in,jn,bn->bij", basis, basis, weight)
     moments = moments + torch.diag(value.new_tensor([1e-9, ridge, ridge]))
     target = (weight * torch.where(is_known, value, 0.0).flatten(1)) @ basis.T
