@@ -1,6 +1,7 @@
-"""Prints the README's score table from results/tiny_*.json: python docs/tables.py"""
+"""Prints the README's score table from results/: python docs/tables.py [rooms tum_fr1_rpy ...]"""
 
 import json
+import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -21,7 +22,7 @@ def cell(values: dict | None) -> str:
 
 def main() -> None:
     """One table; a column per data set and ratio."""
-    files = sorted(RESULTS.glob("tiny_*.json"), key=lambda p: (p.stem != "tiny_rooms", p.stem))
+    files = [RESULTS / f"tiny_{name}.json" for name in sys.argv[1:] or ("rooms", "tum_fr1_rpy")]
     columns = [(path.stem[5:], block) for path in files for block in json.loads(path.read_text())["results"]]
     print("| hidden | " + " | ".join(f"{name} {b['ratios'][0]:.0%}/{b['ratios'][1]:.0%}" for name, b in columns) + " |")
     print("|---|" + "---|" * len(columns))

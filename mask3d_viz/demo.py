@@ -44,8 +44,8 @@ class DemoSettings:
 
     train_frames: int = 192
     test_frames: int = 24
-    scratch_steps: int = 260
-    continue_steps: int = 30
+    scratch_steps: int = 480
+    continue_steps: int = 70
     test_limit: int = 24
     pictures: int = 3
 
