@@ -1,6 +1,7 @@
 """Run all benchmarks, or some, each in a process of its own; print one table and write one JSON per benchmark.
 
     python -m benchmarks [NAME ...] [--quick] [--out results/] [--list]
+    python -m benchmarks training --gpu --preset base      (one name: its own arguments may follow)
 
 One that fails, or misses something optional, costs one line; the others run all the same.
 """
@@ -30,12 +31,14 @@ class Benchmark:
         quick: arguments that make it short.
         out: its flag for the JSON file.
         needs: packages it cannot do without, beyond what training needs.
+        without_data: arguments where the real frames (../shared/data beside the project) are absent.
         uses_gpu: whether its numbers are the GPU's where there is one.
     """
 
     quick: tuple[str, ...] = ("--quick",)
     out: str = "--out"
     needs: tuple[str, ...] = ()
+    without_data: tuple[str, ...] = ()
     uses_gpu: bool = False
 
 
@@ -45,7 +48,7 @@ BENCHMARKS = {
     "rooms": Benchmark(("--frames", "4", "--repeats", "1"), "--json", uses_gpu=True),
     "data": Benchmark(("--frames", "8"), needs=("PIL",)),
     "memory": Benchmark(),
-    "opponents": Benchmark(),
+    "opponents": Benchmark(("--limit", "4"), without_data=("--sets", "rooms")),
     "pictures": Benchmark(("--repeats", "3"), needs=("matplotlib",)),
 }
 HELPERS = ("training_gpu",)
@@ -62,28 +65,40 @@ def summary_of(record: dict[str, Any]) -> dict[str, str]:
             name = f"{path}{key}".replace("_", " ")
             if isinstance(value, dict) and key != "versions":
                 walk(value, f"{path}{key}: ")
-            elif isinstance(value, float):
+            elif isinstance(value, float) and not str(key).startswith("fastest"):
                 found[name] = f"{value:,.4g}"
 
     walk({k: v for k, v in record.items() if k not in ("load_average", "settings")}, "")
     return found
 
 
-def run_one(name: str, quick: bool, out: Path, has_gpu: bool) -> tuple[dict[str, str], bool]:
+def device_tag() -> str:
+    """"cpu", or the GPU's short name ("h100") for the names of the records."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    words = torch.cuda.get_device_name().lower().replace("nvidia", "").split()
+    return words[0] if words else "gpu"
+
+
+def run_one(name: str, quick: bool, out: Path, device: str, more: list[str]) -> tuple[dict[str, str], bool]:
     """Run one benchmark and complete its record.
 
     Returns:
-        Its rows of the table, and whether it ran.
+        Its rows of the table, and whether nothing failed.
     """
     how = BENCHMARKS.get(name, Benchmark())
     missing = [package for package in how.needs if importlib.util.find_spec(package) is None]
     if missing:
         return {"left out": f"{', '.join(missing)} is not installed"}, True
-    file = out / f"{name}_{'gpu' if has_gpu and how.uses_gpu else 'cpu'}.json"
-    command = [sys.executable, "-m", f"benchmarks.{name}", how.out, str(file), *(how.quick if quick else ())]
+    file = out / f"{name}_{device if how.uses_gpu else 'cpu'}.json"
+    has_data = (ROOT.parent / "shared" / "data").is_dir()
+    command = [sys.executable, "-m", f"benchmarks.{name}", how.out, str(file), *(how.quick if quick else ()),
+               *(() if has_data else how.without_data), *more]
     load, start = os.getloadavg()[0] if hasattr(os, "getloadavg") else None, time.time()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode or not file.is_file():
+    done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    if done.returncode or not file.is_file() or file.stat().st_mtime < start - 2:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         return {"failed": f"{last[:160]} (see: {' '.join(command[1:])})"}, False
     record = json.loads(file.read_text())
@@ -116,25 +131,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a minute or two in all; rougher numbers")
     parser.add_argument("--out", type=Path, help="folder of the JSON records; default: results/, or nowhere with --quick")
     parser.add_argument("--list", action="store_true", help="the names alone")
-    options = parser.parse_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    if more and len(options.names) != 1:
+        parser.error(f"{' '.join(more)}: arguments of a benchmark follow a single name")
     unknown = sorted(set(options.names) - set(names))
     if unknown:
         parser.error(f"expected names of {', '.join(names)}; got {', '.join(unknown)}")
     if options.list:
         print("\n".join(names))
         return 0
-    import torch
-
-    found, is_good = {}, True
+    found, is_good, device = {}, True, device_tag()
     with tempfile.TemporaryDirectory() as scratch:
         out = options.out or (Path(scratch) if options.quick else ROOT / "results")
         out = out.resolve()
         out.mkdir(parents=True, exist_ok=True)
         for name in options.names or names:
-            print(f"{name} ...", file=sys.stderr, flush=True)
-            found[name], ran = run_one(name, options.quick, out, torch.cuda.is_available())
+            print(f"{name} ...", flush=True)
+            found[name], ran = run_one(name, options.quick, out, device, more)
             is_good &= ran
-        print(table(found))
+        print("\n" + table(found))
         if options.out or not options.quick:
             print(f"records in {out}")
     return 0 if is_good else 1

@@ -213,7 +213,7 @@ def measure_gpu(preset: str, device: torch.device, sizes: list[int], steps: int,
     what = f"{preset}, 240x320, {'compiled' if compiled else 'not compiled'}, {engine.precision}"
     summary = {
         f"{what}: from memory (aim 3,000)": f"{memory_rate:,.0f} frames/s at batch {best}",
-        f"{preset}: share of the measured bf16 matmul peak": f"{achieved:.0f} of {peak:.0f} TFLOP/s = {achieved / peak:.1%}",
+        f"{preset}: share of the measured bf16 matmul peak": f"{achieved:.3g} of {peak:.3g} TFLOP/s = {achieved / peak:.1%}",
         f"{preset}: from a prepared store (aim >= 95 %)": f"{store_rate:,.0f} frames/s = {store_rate / memory_rate:.1%}",
         f"{preset}: bytes": f"{bytes_per_frame * store_rate / 1e9:.2f} GB/s from the store "
                             f"(link {memory['host_to_device']:.0f} GB/s), optimiser at least "
