@@ -16,7 +16,8 @@ from mask3d_core.geometry import unproject
 from mask3d_core.shapes import Bool, Float
 
 
-HUBER = 0.2  # where "huber" turns from square to straight, in the model's space (about 10 % of the depth in log); ours
+FLOOR = 0.1  # of the relative loss: frames whose surface is nearly right do not count without end; ours
+HUBER = 0.04  # where "huber" turns from square to straight, in the model's space (about 2 % of the depth in log); ours
 
 
 def frame_mean(value: Float[Tensor, "b ..."], is_counted: Bool[Tensor, "b ..."]) -> Float[Tensor, "b"]:
@@ -123,8 +124,13 @@ class LossConfig:
         kind: "l1", "l2" (default), "berhu", "huber" or "log". Beside an anchor the errors are small and mostly noise,
             and l1 and log, which weigh them all alike, teach nothing; huber does.
         counted: "hidden" pixels only (default, ours; paper value not known) or "all" valid pixels.
+        visible: weight of the visible pixels' own mean beside the hidden ones', where only these are counted; keeps
+            a model with an anchor from roughening what it was shown.
         gradient, normal, multi_scale: weights of the extra terms; 0 leaves a term out.
         rgb: weight of the RGB target's term, where the model has one.
+        relative: divide each frame's depth loss by what the model's anchor alone misses, plus 0.1 (``FLOOR``). Without
+            it the steps with no visible depth, whose errors are twenty times as large, drown all others in the
+            optimiser.
     """
 
     kind: str = "l2"
@@ -133,6 +139,8 @@ class LossConfig:
     normal: float = 0.0
     multi_scale: float = 0.0
     rgb: float = 1.0
+    visible: float = 0.0
+    relative: bool = False
 
     def problems(self) -> list[str]:
         """Everything that is wrong, one line each."""
@@ -141,6 +149,6 @@ class LossConfig:
             found.append(f"loss.kind must be l1, l2, berhu, huber or log; got {self.kind!r}")
         if self.counted not in ("hidden", "all"):
             found.append(f"loss.counted must be hidden or all; got {self.counted!r}")
-        if min(self.gradient, self.normal, self.multi_scale, self.rgb) < 0:
+        if min(self.gradient, self.normal, self.multi_scale, self.rgb, self.visible) < 0:
             found.append("loss weights must be >= 0")
         return found

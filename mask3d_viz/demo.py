@@ -7,6 +7,7 @@ opponents on frames that nobody trained on, reconstructions, the exported encode
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from mask3d_core.errors import Mask3DError
 from mask3d_core.evaluation.evaluate import MODEL, EvaluateConfig, evaluate, table_text
+from mask3d_core.losses import LossConfig
 from mask3d_core.masking import MaskConfig
 from mask3d_core.models.config import EncoderConfig
 from mask3d_core.models.export import export_timm
@@ -22,7 +24,8 @@ from mask3d_core.reconstruct import Reconstruction, reconstruct, write_reconstru
 from mask3d_core.sources import open_source
 from mask3d_core.sources.opening import open_path
 from mask3d_core.store import Store
-from mask3d_core.training.checkpoint import load_model, write_json
+from mask3d_core.files import write_json
+from mask3d_core.training.checkpoint import load_model
 from mask3d_core.training.config import PretrainConfig, pretrain_config
 from mask3d_core.training.pretraining import pretrain
 from mask3d_viz.demo_page import write_page
@@ -77,7 +80,8 @@ def scratch_config(data: str, settings: DemoSettings) -> PretrainConfig:
     every = max(1, settings.scratch_steps // 4)
     fit = dataclasses.replace(base.fit, steps=settings.scratch_steps, batch_size=16, learning_rate=3.2e-2, ema=0.95,
                               eval_every=every, save_every=0, log_every=max(1, settings.scratch_steps // 40))
-    return dataclasses.replace(base, name="demo/scratch", model=model, mask=MaskConfig(((0.8, 0.8),)), fit=fit,
+    loss = LossConfig(kind="huber", counted="all")
+    return dataclasses.replace(base, name="demo/scratch", model=model, mask=MaskConfig(((0.8, 0.8),)), loss=loss, fit=fit,
                                eval_frames=16, preview=2).validate()
 
 
@@ -122,7 +126,7 @@ def run_demo(frames: str | None, out: str | Path, quick: bool = False) -> Path:
     train, test, split = timed("frames", f"Frames: {frames or 'rendering rooms'}",
                                lambda: _prepare(frames, place, settings))
     store = str(train.path)
-    runs = {"scratch": place / "run-scratch", "continued": place / "run-continued"}
+    runs = {"scratch": place / "run-scratch", "continued": place / f"run-continued-{_digest(SHIPPED)}"}
     timed("scratch", "A tiny Mask3D from scratch (it starts knowing nothing)",
           lambda: _finish(scratch_config(store, settings), runs["scratch"]))
     timed("continue", "The shipped checkpoint, continued on these frames",
@@ -145,6 +149,11 @@ def run_demo(frames: str | None, out: str | Path, quick: bool = False) -> Path:
     page = timed("page", "Writing the page", lambda: write_page(place / "report.html", results))
     print(f"\n{sum(seconds.values()):.0f} s in all: " + ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items()))
     return page
+
+
+def _digest(checkpoint: Path) -> str:
+    """Eight letters that change with the weights: a run that continued other weights is another run."""
+    return hashlib.sha256(checkpoint.with_suffix(".safetensors").read_bytes()).hexdigest()[:8]
 
 
 def _finish(config: PretrainConfig, run: Path) -> None:

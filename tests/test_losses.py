@@ -1,10 +1,15 @@
 """Losses: known answers, holes never count, no pixel gives 0, frames weigh the same."""
 
+import dataclasses
+
 import pytest
 import torch
 
+from mask3d_core.errors import ConfigError
 from mask3d_core.losses import (
-    LossConfig, berhu, depth_loss, frame_mean, gradient_loss, multi_scale_loss, normal_loss)
+    FLOOR, HUBER, LossConfig, berhu, depth_loss, frame_mean, gradient_loss, multi_scale_loss, normal_loss)
+from mask3d_core.masking import to_pixels
+from mask3d_core.tasks.pretrain import pretrain_loss
 
 K = torch.tensor([[40.0, 40.0, 15.5, 11.5]]).expand(2, 4)
 
@@ -94,6 +99,54 @@ def test_problems_are_all_named():
 def test_huber_is_square_near_zero_and_straight_beyond():
     target = plane()
     counted = torch.ones_like(target, dtype=torch.bool)
-    for difference, expected in ((0.1, 0.5 * 0.1**2 / 0.2), (1.0, 1.0 - 0.1)):
+    for difference, expected in ((HUBER / 2, 0.125 * HUBER), (1.0, 1.0 - 0.5 * HUBER)):
         value = depth_loss("huber", target + difference, target, target, target, counted)
         torch.testing.assert_close(value, torch.full((2,), expected), rtol=1e-3, atol=1e-6)
+
+
+def _anchored(**loss):
+    """A batch, its masks and a model's answer that is off by 0.1 where hidden and by 0.02 where visible."""
+    from test_model import SMALL, masks_of, scene
+
+    from mask3d_core.batches import Batch
+    from mask3d_core.models import Mask3D
+    from mask3d_core.training.config import PretrainConfig
+
+    model = Mask3D(dataclasses.replace(SMALL, anchor="spline"))
+    color, depth, is_valid, intrinsics = scene()
+    masks = masks_of(is_valid)
+    batch = Batch(color, depth, is_valid, intrinsics, torch.arange(2), torch.zeros(2, dtype=torch.int64), True)
+    hidden = to_pixels(masks.depth, (3, 4), 16)
+    output = model(color, depth, is_valid, intrinsics, masks)
+    target = output.space.encode(depth)
+    value = target + torch.where(hidden, 0.1, 0.02)
+    output = dataclasses.replace(output, value=value, depth=output.space.decode(value), anchor=target + 0.3)
+    config = PretrainConfig(model=model.config, loss=LossConfig(kind="l1", **loss)).validate()
+    return config, batch, masks, output
+
+
+def test_only_hidden_pixels_count_unless_the_visible_have_a_weight():
+    found = pretrain_loss(*_anchored())
+    assert found.count == 2 and found.total.item() == pytest.approx(0.2, rel=1e-4)
+    found = pretrain_loss(*_anchored(visible=0.5))
+    assert found.total.item() == pytest.approx(0.2 + 0.5 * 0.04, rel=1e-4)
+    assert found.parts["visible"].item() == pytest.approx(0.04, rel=1e-4)
+
+
+def test_a_relative_loss_is_measured_in_what_the_anchor_misses():
+    found = pretrain_loss(*_anchored(relative=True))
+    assert found.total.item() == pytest.approx(2 * 0.1 / (0.3 + FLOOR), rel=1e-4)
+
+
+def test_a_visible_weight_teaches_also_where_nothing_is_hidden():
+    config, batch, masks, output = _anchored(visible=0.5)
+    shown = dataclasses.replace(masks, depth=torch.zeros_like(masks.depth))
+    found = pretrain_loss(config, batch, shown, output)
+    assert found.count == 2 and found.total > 0
+
+
+def test_a_relative_loss_needs_an_anchor():
+    from mask3d_core.training.config import PretrainConfig
+
+    with pytest.raises(ConfigError, match="anchor"):
+        PretrainConfig(loss=LossConfig(relative=True)).validate()

@@ -13,7 +13,7 @@ from torch import nn
 from mask3d_core.errors import ConfigError
 from mask3d_core.masking import Masks, to_pixels
 from mask3d_core.models import CONTROLS, PRESETS, DepthTarget, EncoderConfig, Mask3D, ModelConfig, preset
-from mask3d_core.models.anchor import spline_anchor
+from mask3d_core.models.anchor import anchor_features, feature_count, spline_anchor
 from mask3d_core.models.encoders import build_vit, check_plain, encode_visible
 from mask3d_core.models.patches import gather_visible, patchify, scatter_to_grid, sincos_positions, unpatchify
 from mask3d_core.models.targets import depth_space, trimmed_statistics
@@ -220,6 +220,49 @@ def test_the_anchor_continues_a_plane_and_is_the_data_s_mean_where_nothing_is_kn
     assert surface[1].abs().max() == 0
     assert torch.equal(surface[is_visible], value[is_visible])
     assert (surface[0] - value[0])[16:80, 16:112].abs().max() < 0.15, "within a patch's step of the plane"
+
+
+def test_the_anchor_stays_within_what_was_visible_and_follows_any_cell():
+    generator = torch.Generator().manual_seed(3)
+    value = torch.randn(3, 48, 64, generator=generator)
+    is_visible = torch.rand(3, 48, 64, generator=generator) < 0.1
+    for cells in (4, 8, 16):
+        surface = spline_anchor(value, is_visible, 16, cells)
+        for one, shown, target in zip(surface, is_visible, value):
+            assert one.min() >= target[shown].min() and one.max() <= target[shown].max()
+            assert torch.equal(one[shown], target[shown])
+
+
+def test_what_the_decoder_sees_of_the_anchor():
+    anchor = torch.full((1, 48, 64), 0.5)
+    anchor[:, 16:32, 16:32] += torch.linspace(-0.02, 0.02, 16)[None, :, None]
+    anchor[:, :, 32:] += 4.0
+    is_visible = torch.zeros(1, 48, 64, dtype=torch.bool)
+    is_visible[:, :16, 16:32] = True
+    found = anchor_features(anchor, is_visible, 16)
+    assert found.shape == (1, 12, feature_count(16))
+    middle = found[0, 5]  # row 1, column 1 of 4
+    assert middle[0] == pytest.approx(0.5, abs=1e-6)
+    own = middle[1:257].view(16, 16)
+    torch.testing.assert_close(own.sinh() / 8, anchor[0, 16:32, 16:32] - 0.5, atol=1e-5, rtol=1e-4)
+    around, shown = middle[257:].view(2, 12, 12)
+    torch.testing.assert_close(around[:, 8:], torch.full((12, 4), 32.0).asinh(), atol=1e-4, rtol=1e-4)
+    expected = torch.zeros(12, 12)
+    expected[:4, 4:8] = 1
+    assert torch.equal(shown, expected)
+    assert middle[1:].abs().max() < 6, "a step of metres stays within a few units"
+
+
+def test_a_model_with_an_anchor_starts_from_it():
+    torch.manual_seed(0)
+    model = Mask3D(dataclasses.replace(SMALL, anchor="spline")).eval()
+    color, depth, is_valid, intrinsics = scene()
+    masks = masks_of(is_valid)
+    output = model(color, depth, is_valid, intrinsics, masks)
+    assert torch.equal(output.value, output.anchor)
+    visible = is_valid & ~to_pixels(masks.depth, (3, 4), 16)
+    torch.testing.assert_close(output.depth[visible], depth[visible])
+    assert Mask3D(SMALL)(color, depth, is_valid, intrinsics, masks).anchor is None
 
 
 def test_visible_pixels_that_the_statistics_do_not_sample_leave_the_scale_assumed():

@@ -11,7 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from mask3d_core.errors import CheckpointError, ConfigError
 from mask3d_core.models.mask3d import Mask3D
-from mask3d_core.training.checkpoint import read_json, read_tensors, write_json, write_tensors
+from mask3d_core.files import write_json
+from mask3d_core.training.checkpoint import read_json, read_tensors, write_tensors
 
 
 def create_model_arguments(model: Mask3D) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Architecture after Hou et al., CVPR 2023 (arXiv 2302.14746); what the paper leav
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from timm.models.vision_transformer import Block
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mask3d_core.errors import ConfigError
 from mask3d_core.masking import Masks, keep_ids, to_pixels
-from mask3d_core.models.anchor import spline_anchor
+from mask3d_core.models.anchor import anchor_features, feature_count, spline_anchor
 from mask3d_core.models.config import EncoderConfig, ModelConfig
 from mask3d_core.models.encoders import attention_mask, build_vit, encode_visible
 from mask3d_core.models.patches import patchify, scatter_to_grid, sincos_positions, unpatchify
@@ -32,6 +32,7 @@ class Prediction:
         space: the map between the two; None without a depth target.
         rgb: Float (b, n, 3 * patch * patch), normalised-pixel prediction; None without an RGB target.
         is_pasted: True when measured depth was pasted in where it was visible.
+        anchor: Float (b, h, w), the surface that the prediction starts from, in the model's space; None without one.
     """
 
     depth: Tensor | None
@@ -39,12 +40,13 @@ class Prediction:
     space: DepthSpace | None
     rgb: Tensor | None
     is_pasted: bool = False
+    anchor: Tensor | None = None
 
     def pasted(self, depth: Float[Tensor, "b h w"], is_visible: Bool[Tensor, "b h w"]) -> Prediction:
         """With the measured depth put in wherever it was visible to the model; says so."""
         if self.depth is None:
             raise ConfigError("this model predicts no depth (model.targets has no depth), so none can be pasted")
-        return Prediction(torch.where(is_visible, depth, self.depth), self.value, self.space, self.rgb, True)
+        return replace(self, depth=torch.where(is_visible, depth, self.depth), is_pasted=True)
 
 
 class Mask3D(nn.Module):
@@ -79,7 +81,7 @@ class Mask3D(nn.Module):
         if "depth" in config.targets:
             self.depth_head = nn.Linear(width, config.patch ** 2)
             if config.anchor == "spline":
-                self.anchor_embedding = nn.Linear(config.patch ** 2, width)
+                self.anchor_embedding = nn.Linear(feature_count(config.patch), width)
         if "rgb" in config.targets:
             self.rgb_head = nn.Linear(width, 3 * config.patch ** 2)
         self._start_small()
@@ -97,6 +99,8 @@ class Mask3D(nn.Module):
         for head in ("depth_head", "rgb_head"):
             if hasattr(self, head):
                 nn.init.trunc_normal_(getattr(self, head).weight, std=1e-3)
+        if hasattr(self, "anchor_embedding"):
+            nn.init.zeros_(self.depth_head.weight)  # even 1e-3 would roughen the surface by a per cent
 
     def set_depth_statistics(self, mean: float, std: float) -> None:
         """Keep the training data's mean and spread in the target space (see ``training.statistics``)."""
@@ -141,10 +145,11 @@ class Mask3D(nn.Module):
             tokens.append(self._encode_depth(depth, is_visible, space, masks))
         if not tokens:
             raise ConfigError("at least one visible token of some input is needed; both ratios hide everything")
-        anchor = None
+        anchor = features = None
         if config.anchor == "spline" and "depth" in config.targets:
             anchor = spline_anchor(space.encode(depth), is_visible, config.patch, config.anchor_cells)
-        decoded = self.decode(dict(tokens), grid, anchor)
+            features = anchor_features(anchor, is_visible, config.patch)
+        decoded = self.decode(dict(tokens), grid, features)
         value = prediction = None
         if "depth" in config.targets:
             with torch.autocast(color.device.type, enabled=False):  # bf16 would round depth to steps of centimetres
@@ -153,7 +158,7 @@ class Mask3D(nn.Module):
             value = value if anchor is None else value + anchor
             prediction = space.decode(value)
         rgb = self.rgb_head(decoded["rgb"]).float() if "rgb" in config.targets else None
-        return Prediction(prediction, value, space if value is not None else None, rgb)
+        return Prediction(prediction, value, space if value is not None else None, rgb, anchor=anchor)
 
     def _encode_rgb(self, color: Tensor, masks: Masks) -> tuple[str, tuple]:
         ids, padding = keep_ids(masks.rgb, masks.rgb_count)
@@ -171,22 +176,23 @@ class Mask3D(nn.Module):
         tokens = self.depth_projection(tokens[:, self.depth_encoder.num_prefix_tokens:]) + self.depth_code
         return "depth", (tokens, ids, padding)
 
-    def decode(self, encoded: dict[str, tuple], grid: tuple[int, int], anchor: Tensor | None = None
+    def decode(self, encoded: dict[str, tuple], grid: tuple[int, int], around: Tensor | None = None
                ) -> dict[str, Tensor]:
         """Fuse the visible tokens on the full grid and decode.
 
         Args:
             encoded: per modality (tokens (b, k, d), ids_keep (b, k), is_padding or None).
             grid: (rows, columns).
-            anchor: Float (b, h, w), the surface that the depth head's output is added to; the decoder sees it.
+            around: Float (b, n, d), what the decoder is told of the surface that the depth head's output is added to
+                (``anchor.anchor_features``); None without one.
 
         Returns:
             Per target the decoded tokens (b, n, d), row by row of the grid.
         """
         count = grid[0] * grid[1]
         places = self.positions(grid)
-        if anchor is not None:
-            places = places + self.anchor_embedding(patchify(anchor[:, None], self.config.patch))
+        if around is not None:
+            places = places + self.anchor_embedding(around)
         if self.config.fusion == "concat_tokens":
             return self._decode_sequence(encoded, grid, places)
         parts, shown = {}, {}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mask3d_core.batches import Batch
-from mask3d_core.losses import depth_loss, frame_mean, gradient_loss, multi_scale_loss, normal_loss
+from mask3d_core.losses import FLOOR, depth_loss, frame_mean, gradient_loss, multi_scale_loss, normal_loss
 from mask3d_core.masking import Masks, to_pixels
 from mask3d_core.models.mask3d import Mask3D, Prediction, rgb_target
 from mask3d_core.tasks import LossSum
@@ -34,10 +34,13 @@ def pretrain_loss(config: PretrainConfig, batch: Batch, masks: Masks, output: Pr
     parts: dict[str, Tensor] = {}
     if output.value is not None:
         grid = (batch.depth.shape[1] // patch, batch.depth.shape[2] // patch)
-        counted = batch.is_valid
+        counted, shown = batch.is_valid, None
         if config.loss.counted == "hidden" and "depth" in config.model.inputs:
-            counted = counted & to_pixels(masks.depth, grid, patch)
-        terms = {"depth": (1.0, _depth_term(config, batch, output, counted))}
+            hidden = to_pixels(masks.depth, grid, patch)
+            counted, shown = batch.is_valid & hidden, batch.is_valid & ~hidden
+        terms = {"depth": (1.0, _depth_term(config, batch, output, counted, counted))}
+        if shown is not None and config.loss.visible:
+            terms["visible"] = (config.loss.visible, _depth_term(config, batch, output, shown, counted))
         if config.loss.gradient:
             loss = gradient_loss(output.depth, batch.depth, batch.is_valid, counted)
             terms["gradient"] = (config.loss.gradient, loss)
@@ -47,6 +50,8 @@ def pretrain_loss(config: PretrainConfig, batch: Batch, masks: Masks, output: Pr
         if config.loss.multi_scale:
             target = output.space.encode(batch.depth)
             terms["multi_scale"] = (config.loss.multi_scale, multi_scale_loss(output.value, target, counted))
+        if "visible" in terms:
+            counted = batch.is_valid
         here = counted.flatten(1).any(dim=1)
         for name, (weight, loss) in terms.items():
             loss = torch.where(here, loss, 0.0)
@@ -64,9 +69,16 @@ def pretrain_loss(config: PretrainConfig, batch: Batch, masks: Masks, output: Pr
     return LossSum(per_frame.sum(), has_any.sum().float(), parts)
 
 
-def _depth_term(config: PretrainConfig, batch: Batch, output: Prediction, counted: Tensor) -> Tensor:
+def _depth_term(config: PretrainConfig, batch: Batch, output: Prediction, counted: Tensor, hidden: Tensor) -> Tensor:
+    """The main loss over ``counted``; a relative one in units of what the anchor alone misses over ``hidden``."""
     target = output.space.encode(batch.depth)
-    return depth_loss(config.loss.kind, output.value, target, output.depth, batch.depth, counted)
+    loss = depth_loss(config.loss.kind, output.value, target, output.depth, batch.depth, counted)
+    if not config.loss.relative:
+        return loss
+    with torch.no_grad():
+        start = depth_loss(config.loss.kind, output.anchor, target, output.space.decode(output.anchor), batch.depth,
+                           hidden)
+    return loss / (start + FLOOR)
 
 
 class Pretrain:

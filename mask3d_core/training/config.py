@@ -17,7 +17,7 @@ from mask3d_core.models.config import CONTROLS, ModelConfig, preset
 ANYWHERE = MaskConfig(
     ratios=((0.8, 0.8), (0.8, 0.95), (0.8, 1.0), (0.0, 1.0), (1.0, 0.8), (1.0, 0.95), (0.95, 0.8), (0.5, 0.5),
             (0.0, 0.8), (0.95, 0.95), (0.5, 1.0), (0.0, 0.0), (1.0, 0.5), (1.0, 0.0)),
-    weights=(6.0, 6.0, 5.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 0.25, 0.5, 0.25))
+    weights=(8.0, 7.0, 3.0, 2.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.1, 0.5, 0.1))
 """The set the shipped checkpoint draws from, so that it works wherever a slider can stand. Ours."""
 
 CONTROL_RATIOS = {
@@ -120,6 +120,8 @@ class PretrainConfig:
         """Everything that is wrong, one line each."""
         found = (self.model.problems() + self.mask.problems(self.model.inputs) + self.loss.problems()
                  + self.fit.problems())
+        if self.loss.relative and (self.model.anchor == "none" or "depth" not in self.model.targets):
+            found.append("loss.relative measures against the model's anchor: it needs model.anchor=spline and a depth target")
         if not self.init:
             found.append("init must be random, timm:<name> or a checkpoint")
         if self.overfit < 0 or (self.overfit and self.data == "rooms"):
@@ -148,13 +150,14 @@ def pretrain_config(name: str = "tiny", control: str = "mask3d", **changes: Any)
     """
     model = preset(name, control)
     if name == "tiny":
-        mask, loss = ANYWHERE, LossConfig(kind="huber", counted="all")
-        fit = FitConfig(steps=3200, batch_size=16, learning_rate=1e-2, ema=0.999, eval_every=200, save_every=200)
+        mask, loss = ANYWHERE, LossConfig(kind="huber", visible=0.1, relative=True)
+        fit = FitConfig(steps=9000, batch_size=16, learning_rate=1.1e-2, ema=0.999, eval_every=500, save_every=500)
     else:
         mask, loss = MaskConfig(), LossConfig()
         fit = FitConfig(steps=100_000, batch_size=256, compile=True, eval_every=2000, save_every=1000, log_every=50)
     if control != "mask3d":
         mask = MaskConfig(ratios=CONTROL_RATIOS[control])
+    loss = dataclasses.replace(loss, relative=loss.relative and "depth" in model.targets)
     return dataclasses.replace(PretrainConfig(name=f"{name}/{control}", model=model, mask=mask, loss=loss, fit=fit),
                                **changes).validate()
 
