@@ -166,14 +166,16 @@ class Evaluate:
         """Print the table; write the JSON."""
         from mask3d_core.evaluation.evaluate import EvaluateConfig, evaluate, table_text
         from mask3d_core.store import Store
-        from mask3d_core.training.checkpoint import load_model, write_json
+        from mask3d_core.files import write_json
+        from mask3d_core.progress import Bar
+        from mask3d_core.training.checkpoint import load_model
         from mask3d_core.training.precision import parse_device
 
         model, record = load_model(self.checkpoint)
         config = EvaluateConfig(self.ratios, self.draws, self.split, self.limit, allow_seen=self.allow_seen,
                                 max_depth=self.max_depth, opponents=self.opponents)
-        with _bar("evaluate", "frame") as update:
-            result = evaluate(model, record, Store(self.data), config, parse_device(self.device), update)
+        with Bar("evaluate", 0) as bar:
+            result = evaluate(model, record, Store(self.data), config, parse_device(self.device), bar.set)
         result["checkpoint"]["path"] = str(self.checkpoint)
         print(table_text(result))
         if self.out:
@@ -328,24 +330,6 @@ def _frame(text: str):
     if index >= len(source):
         raise ConfigError(f"{place} has {len(source)} frames, so the number must be below that; got {index}")
     return source.read(index)
-
-
-class _bar:
-    """A progress bar fed with (done, total)."""
-
-    def __init__(self, words: str, unit: str):
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(desc=words, unit=unit, total=0)
-
-    def __enter__(self):
-        def update(done: int, total: int) -> None:
-            self.bar.total = total
-            self.bar.update(done - self.bar.n)
-        return update
-
-    def __exit__(self, *exc) -> None:
-        self.bar.close()
 
 
 def _draw_preview(run: Path, step: int) -> None:

@@ -16,8 +16,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mask3d_core.batches import Batch
-from mask3d_core.errors import Mask3DError
 from mask3d_core.tasks.pretrain import Pretrain, pretrain_loss
+from mask3d_core.training.compilation import explain_failure
 from mask3d_core.training.log import Progress
 from mask3d_core.training.loop import Engine
 from mask3d_core.training.precision import autocast
@@ -194,11 +194,8 @@ def measure_steps(engine: Engine, batches, warmup: int, count: int, progress: Pr
                 engine.train_step(source)
                 progress.advance(engine.step)
         except Exception as problem:
-            if not engine.config.compile or not type(problem).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                raise
-            reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)[:160]
-            raise Mask3DError("a working torch.compile", reason, "Install a C++ compiler and Python's headers (g++ "
-                              "python3-dev), or set fit.compile=false.", "fit.compile") from problem
+            explain_failure(problem, engine.config.compile)
+            raise
         synchronize(device)
         warmed = time.perf_counter() - start
         source.seconds, pairs, marks = 0.0, [], [mark()]

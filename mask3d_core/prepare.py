@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from mask3d_core.errors import ConfigError, FrameError, StoreError
 from mask3d_core.frames import IGNORE_LABEL, RGBDFrame
+from mask3d_core.progress import Bar
 from mask3d_core.sources import Source
 from mask3d_core.splits import ONE_SPLIT, SPLITS, UNUSED, assign_splits
 from mask3d_core.store import COLUMNS, FORMAT_VERSION, Store, StoreHeader
@@ -28,7 +29,6 @@ from mask3d_core.store_writer import RECORD, StoreWriter
 
 _FREE_OPTIONS = ("max_bad_frames", "workers")  # may change between a kill and its resume
 _LARGEST_INSTANCE = 65535
-PROBES = 4  # frames read beforehand, to see which labels there are
 
 
 @dataclass(frozen=True)
@@ -144,24 +144,18 @@ def _plan(source: Source, config: PrepareConfig, names: _Names) -> dict[str, Any
 
 
 def _pictures(source: Source, config: PrepareConfig) -> list[str]:
-    """Colour and depth, and the labels that any of a few frames has; some frames may be unlabelled."""
-    limit, error, readable = config.bad_frame_limit(len(source)), None, 0
-    labels = {"semantic"} if source.class_names else set()
-    spread = sorted({int(k) for k in np.linspace(0, len(source) - 1, PROBES)})
-    for tried, index in enumerate([*spread, *range(min(limit + 1, len(source)))]):
-        if readable and tried >= len(spread):
-            break
+    """Colour and depth, and the labels that any frame has. One frame is read, so that a wrong path is known at once."""
+    limit, error = config.bad_frame_limit(len(source)), None
+    for index in range(min(limit + 1, len(source))):
         try:
-            frame = source.read(index)
+            source.read(index)
+            break
         except FrameError as problem:
             error = problem
-            continue
-        readable += 1
-        labels |= {name for name in ("semantic", "instance") if getattr(frame, name) is not None}
-    if not readable:
+    else:
         raise StoreError(f"at most {limit} unreadable frames of {len(source)}",
                          f"none of the first can be read: {error}", "Check the source with `mask3d doctor`.", source.name)
-    return ["color", "depth", *sorted(labels, reverse=True)]
+    return ["color", "depth", *sorted(source.labels, reverse=True)]
 
 
 @dataclass(frozen=True)
@@ -217,7 +211,7 @@ def _write_all(source: Source, writer: StoreWriter, config: PrepareConfig, names
     workers = config.workers or min(16, os.cpu_count() or 1)
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(workers)) if workers > 1 else None
-        advance = stack.enter_context(_bar(total, writer.next_source, writer.path, progress))
+        bar = stack.enter_context(Bar(f"preparing {writer.path.name}", total, writer.next_source, show=progress))
         while writer.next_source < total:
             start = writer.next_source
             chunk = range(start, min(start + config.chunk_frames, total))
@@ -235,7 +229,7 @@ def _write_all(source: Source, writer: StoreWriter, config: PrepareConfig, names
                                      writer.path)
                 print(f"left out (frame {found} of at most {limit}): {error}", file=sys.stderr)
             writer.write_chunk(chunk.stop, _stack(good, writer.pictures, config), bad)
-            advance(len(chunk))
+            bar.advance(len(chunk))
 
 
 def _stack(frames: list[_Fitted], pictures: tuple[str, ...], config: PrepareConfig) -> dict[str, np.ndarray]:
@@ -288,34 +282,3 @@ def _finish(source: Source, writer: StoreWriter, config: PrepareConfig, names: _
     fingerprint = fingerprint_of(header_shape(header), json.loads(json.dumps(checksums)))
     del records, columns
     writer.finish(dataclasses.replace(header, fingerprint=fingerprint))
-
-
-@contextmanager
-def _bar(total: int, done: int, path: Path, show: bool):
-    """A progress bar: tqdm's where it is installed, else a line every five seconds. Yields ``advance(frames)``."""
-    bar, began, last, first = None, time.perf_counter(), 0.0, done
-    if show:
-        try:
-            from tqdm.auto import tqdm
-
-            bar = tqdm(total=total, initial=done, desc=f"preparing {path.name}", unit="frame")
-        except ImportError:
-            pass
-
-    def advance(frames: int) -> None:
-        nonlocal done, last
-        done += frames
-        now = time.perf_counter()
-        if bar is not None:
-            bar.update(frames)
-        elif show and (now - last > 5 or done == total):
-            last = now
-            rate = (done - first) / max(1e-9, now - began)
-            print(f"preparing {path.name}: {done}/{total} frames, {rate:.0f} frames/s, "
-                  f"{(total - done) / max(rate, 1e-9):.0f} s left", file=sys.stderr, flush=True)
-
-    try:
-        yield advance
-    finally:
-        if bar is not None:
-            bar.close()

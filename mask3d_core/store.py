@@ -142,6 +142,7 @@ class Store:
         self.path = Path(path)
         self.header = header = read_header(self.path)
         self.class_names: Sequence[str] = header.class_names
+        self.labels = frozenset(header.pictures) & {"semantic", "instance"}
         pictures = {name: self._map_pictures(name) if name in header.pictures else None for name in PICTURES}
         self.color: np.ndarray = pictures["color"]
         self.depth: np.ndarray = pictures["depth"]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mask3d_core.errors import StoreError
+from mask3d_core.files import write_atomically
 from mask3d_core.store import CHECKSUMS, COLUMNS, HEADER, NAMES, PICTURES, PLAN, canonical, header_text
 from mask3d_core.store_checksums import crc_of_bytes, crc_of_range
 
@@ -24,16 +25,6 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def frame_bytes(pictures: tuple[str, ...], height: int, width: int) -> int:
     """Bytes of one frame on disk."""
     return sum(int(np.prod((height, width, *PICTURES[name][2]))) * PICTURES[name][1].itemsize for name in pictures)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """A file that is either the old one or the whole new one, also after a power cut."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 class StoreWriter:
@@ -76,7 +67,7 @@ class StoreWriter:
             if different:
                 raise StoreError("the same source and options as when this store was begun",
                                  f"others ({', '.join(different)})", "Choose another --out, or delete the folder.", file)
-        elif any(self.path.iterdir()):
+        elif any(not file.name.startswith(".") for file in self.path.iterdir()):  # a kill may leave a temporary file
             raise StoreError("an empty or new folder", "a folder that holds something else", "Choose another --out.",
                              self.path)
         else:

@@ -17,18 +17,13 @@ from mask3d_viz import report
 from mask3d_viz.curves import bar_table, figure_image, loss_curve
 from mask3d_viz.images import contact_sheet
 from mask3d_viz.reconstruction import cloud_stills, panel
-from mask3d_viz.scores import Score
+from mask3d_viz.scores import as_score
 
 if TYPE_CHECKING:
     from mask3d_viz.demo import DemoResults
 
 LEAD = ("Most patches of a colour image and of its depth image are hidden; the network rebuilds the whole depth map. "
         "Everything on this page was made by one command on this machine.")
-
-
-def as_score(values: dict[str, Any]) -> Score:
-    """One entry of ``mask3d evaluate``'s JSON with its interval."""
-    return Score(values["mean"], values["low"], values["high"])
 
 
 def write_page(path: Path, results: DemoResults) -> Path:

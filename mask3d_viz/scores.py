@@ -38,6 +38,8 @@ def as_score(given: Any) -> Score:
                            "Pass None for low and high where there is no interval.")
     if (low is None) != (high is None) or (low is not None and not low <= value <= high):
         raise PictureError("low <= value <= high", f"{low}, {value}, {high}", "Look at how the interval was made.")
+    if value is None:  # nothing to score, as JSON says it
+        return Score(float("nan"))
     return Score(float(value), None if low is None else float(low), None if high is None else float(high))
 
 

@@ -16,7 +16,8 @@ class ListSource:
 
     def __init__(self, count=20, sequences=1, bad=(), labels=False, height=40, width=56, delay=0.0, holes=0.1):
         self.count, self.sequences, self.bad, self.delay = count, sequences, set(bad), delay
-        self.labels, self.height, self.width, self.holes = labels, height, width, holes
+        self.labels = frozenset({"semantic", "instance"} if labels else ())
+        self.height, self.width, self.holes = height, width, holes
         self.class_names = ("even", "odd") if labels else ()
         self.reads = []
 

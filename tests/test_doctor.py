@@ -23,6 +23,7 @@ class Scenes(ListSource):
     def __init__(self, count=12, sequences=4, change=lambda frame, index: frame, class_names=(), **options):
         super().__init__(count, sequences, height=120, width=160, **options)
         self.change, self.class_names = change, class_names
+        self.labels = frozenset({"semantic"} if class_names else ())
 
     def read(self, index):
         super().read(index)

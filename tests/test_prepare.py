@@ -15,12 +15,14 @@ import pytest
 from list_source import ListSource
 from mask3d_core import store_writer
 from mask3d_core.errors import ConfigError, StoreError
-from mask3d_core.prepare import PROBES, PrepareConfig, prepare
+from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.sources.opening import open_path
 from mask3d_core.splits import assign_splits
 from mask3d_core.store import Store
 
 SMALL = PrepareConfig(height=32, width=48, chunk_frames=4, workers=2)
+
+PROBED = 1  # frames read beforehand
 
 
 def replaced(**changes):
@@ -75,7 +77,7 @@ def test_a_finished_store_is_opened_and_another_plan_refused(tmp_path):
     first = prepare(source, tmp_path / "s", SMALL, progress=False)
     source.reads.clear()
     again = prepare(source, tmp_path / "s", SMALL, progress=False)
-    assert again.fingerprint == first.fingerprint and len(source.reads) == PROBES
+    assert again.fingerprint == first.fingerprint and len(source.reads) == PROBED
     for other, config, word in ((ListSource(9), SMALL, "frames"), (source, replaced(height=30), "config")):
         with pytest.raises(StoreError, match=f"same source and options.*{word}"):
             prepare(other, tmp_path / "s", config, progress=False)
@@ -116,7 +118,7 @@ def test_too_many_bad_frames_stop_and_keep_what_was_written(tmp_path):
         Store(tmp_path / "s")
     source.reads.clear()
     store = prepare(source, tmp_path / "s", replaced(max_bad_frames=2.0), progress=False)
-    assert len(store) == 18 and min(i for i in source.reads[PROBES:]) == 8  # two chunks of four were kept
+    assert len(store) == 18 and min(i for i in source.reads[PROBED:]) == 8  # two chunks of four were kept
     with pytest.raises(StoreError, match="none of the first"):
         prepare(ListSource(3, bad=(0, 1, 2)), tmp_path / "t", SMALL, progress=False)
     with pytest.raises(StoreError, match="at least one frame"):
@@ -128,7 +130,7 @@ def test_a_source_that_dies_after_the_first_look(tmp_path):
     read = source.read
 
     def read_at_first(index):
-        source.bad = {0, 1, 2} if len(source.reads) >= 3 else set()
+        source.bad = {0, 1, 2} if len(source.reads) >= PROBED else set()
         return read(index)
 
     source.read = read_at_first
@@ -152,7 +154,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_is_lost(tmp_path, monkeypatch
     monkeypatch.undo()
     source = ListSource(20)
     assert prepare(source, tmp_path / "s", SMALL, progress=False).fingerprint == whole.fingerprint
-    assert min(source.reads[PROBES:]) == 8
+    assert min(source.reads[PROBED:]) == 8
     usage = type("Usage", (), {"free": 10_000})
     monkeypatch.setattr(store_writer.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(StoreError, match="GB of free disk for 20 frames"):
@@ -176,7 +178,7 @@ def test_half_a_journal_line_and_lost_bytes_are_written_again(tmp_path, monkeypa
             os.truncate(out / "depth.u16", 9 * 32 * 48 * 2)
         source = ListSource(20)
         assert prepare(source, out, SMALL, progress=False).fingerprint == whole.fingerprint
-        assert min(source.reads[PROBES:]) == {"half": 8, "garbage": 4, "lost": 8, "none": 12}[damage]
+        assert min(source.reads[PROBED:]) == {"half": 8, "garbage": 4, "lost": 8, "none": 12}[damage]
 
 
 KILLED = """

@@ -18,12 +18,13 @@ from torch import Tensor
 from mask3d_core.batches import Batch
 from mask3d_core.errors import ConfigError
 from mask3d_core.evaluation.metrics import counted_pixels, depth_metrics, seam_error
-from mask3d_core.evaluation.opponents import OPPONENTS
-from mask3d_core.evaluation.statistics import Estimate, interval, paired_interval
+from mask3d_core.evaluation.opponents import OPPONENTS, MeanMap
+from mask3d_core.evaluation.opponents import predict as opponent
+from mask3d_core.evaluation.scores import FrameScores
 from mask3d_core.masking import Masks, to_pixels
 from mask3d_core.models.mask3d import Mask3D
 from mask3d_core.models.patches import patchify, unpatchify
-from mask3d_core.models.targets import focal_of
+from mask3d_core.models.targets import depth_space
 from mask3d_core.randomness import random_bits, stream
 from mask3d_core.training.pretraining import fixed_batch
 
@@ -128,28 +129,6 @@ def partners(indices: np.ndarray, sequences: list[str]) -> np.ndarray | None:
     return indices[chosen]
 
 
-def mean_map_prediction(mean_map: Tensor, batch: Batch, reference_focal: float) -> Tensor:
-    """The training set's mean canonical depth per pixel, in metres of each frame's own camera."""
-    size = tuple(batch.depth.shape[1:])
-    if tuple(mean_map.shape) != size:
-        mean_map = torch.nn.functional.interpolate(mean_map[None, None], size, mode="bilinear")[0, 0]
-    return mean_map.to(batch.depth) * (focal_of(batch.intrinsics) / reference_focal)[:, None, None]
-
-
-class _Scores:
-    """Per predictor and metric, one number per frame, averaged over draws."""
-
-    def __init__(self):
-        self.parts: dict[str, dict[str, list[np.ndarray]]] = {}
-
-    def add(self, name: str, values: dict[str, Tensor]) -> None:
-        for metric, numbers in values.items():
-            self.parts.setdefault(name, {}).setdefault(metric, []).append(numbers.float().cpu().numpy())
-
-    def per_frame(self, name: str, metric: str) -> np.ndarray:
-        return np.concatenate(self.parts[name][metric])
-
-
 def evaluate(model: Mask3D, record: dict[str, Any], store, config: EvaluateConfig = EvaluateConfig(),
              device: torch.device | str = "cpu", progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Measure a checkpoint and its opponents.
@@ -175,7 +154,7 @@ def evaluate(model: Mask3D, record: dict[str, Any], store, config: EvaluateConfi
         raise ConfigError(found)
     indices, is_seen = choose_frames(store, record, config)
     sequences = [store.sequence(int(i)) for i in indices]
-    tables = {pair: _Scores() for pair in config.ratios}
+    tables = {pair: FrameScores() for pair in config.ratios}
     others = partners(indices, sequences)
     model = copy.deepcopy(model).to(device).eval()  # the caller's stays where it is
     done, size = 0, 8
@@ -185,11 +164,11 @@ def evaluate(model: Mask3D, record: dict[str, Any], store, config: EvaluateConfi
         other = None if others is None else fixed_batch(store, others[start:start + size], model.config.image_size,
                                                         device).color
         for pair, scores in tables.items():
-            _score_batch(model, record, batch, other, pair, config, scores)
+            _score_batch(model, record, batch, other, pair, config, scores, sequences[start:start + size])
         done += len(chosen)
         if progress:
             progress(done, len(indices))
-    results = [_summary(pair, scores, sequences) for pair, scores in tables.items()]
+    results = [_summary(pair, scores) for pair, scores in tables.items()]
     return {"protocol": _protocol(model, config, store), "checkpoint": {k: record.get(k) for k in (
         "step", "frames_seen", "code_version")}, "data": {
             "fingerprint": store.fingerprint, "source": store.header.source, "split": config.split,
@@ -204,70 +183,66 @@ def _protocol(model: Mask3D, config: EvaluateConfig, store) -> str:
             f"{config.split} of {store.header.split_kind}")
 
 
-def _average(draws: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([d[name] for d in draws]).nanmean(dim=0) for name in draws[0]}
-
-
 @torch.inference_mode()
 def _score_batch(model: Mask3D, record: dict[str, Any], batch: Batch, other: Tensor | None, pair: tuple[float, float],
-                 config: EvaluateConfig, scores: _Scores) -> None:
-    patch = model.config.patch
+                 config: EvaluateConfig, scores: FrameScores, sequences: list[str]) -> None:
+    patch, inputs = model.config.patch, model.config.inputs
     grid = (batch.depth.shape[1] // patch, batch.depth.shape[2] // patch)
-    gathered: dict[str, list[dict[str, Tensor]]] = {}
-
-    def score(name: str, prediction: Tensor, counted: Tensor, seams: bool = False) -> None:
-        values = depth_metrics(prediction, batch.depth, counted)
-        values = {k: values[k] for k in METRIC_NAMES}
-        if seams:
-            values |= seam_error(prediction, batch.depth, counted, patch)
-        gathered.setdefault(name, []).append(values)
-
+    frames = [str(i) for i in batch.frame_ids.tolist()]
+    mean_map = record.get("extras", {}).get("mean_map")
     for draw in range(config.draws):
         masks = Masks.random(pair, batch.frame_ids, batch.epochs + draw, batch.is_valid, patch, config.seed)
         hidden = to_pixels(masks.depth, grid, patch)
-        if "depth" not in model.config.inputs:
+        if "depth" not in inputs:
             hidden = torch.ones_like(hidden)
         counted = counted_pixels(batch.depth, batch.is_valid, hidden, config.max_depth)
-        known = batch.is_valid & ~hidden
-        color_shown = ~to_pixels(masks.rgb, grid, patch)
 
         def predict(color: Tensor, shown: Masks = masks) -> Tensor:
             return model(color, batch.depth, batch.is_valid, batch.intrinsics, shown).depth
 
-        score(MODEL, predict(batch.color), counted, seams=True)
-        if "rgb" in model.config.inputs and pair[0] < 1:
+        def score(name: str, prediction: Tensor, is_fallback: Tensor | None = None) -> None:
+            values = depth_metrics(prediction, batch.depth, counted)
+            values = {k: values[k] for k in METRIC_NAMES}
+            if name == MODEL:
+                values |= seam_error(prediction, batch.depth, counted, patch)
+            scores.add(name, values, frames, sequences, draw, is_fallback)
+
+        score(MODEL, predict(batch.color))
+        if "rgb" in inputs and pair[0] < 1:
             for name, color in color_variants(batch, other, patch).items():
-                score(f"{MODEL}, colour {name}", predict(color), counted)
-            if "depth" in model.config.inputs and pair[1] < 1:
-                blind = replace(masks, rgb=torch.ones_like(masks.rgb), rgb_count=0)
-                score(f"{MODEL}, no colour", predict(batch.color, blind), counted)
-        if config.opponents:
-            mean_map = record.get("extras", {}).get("mean_map")
-            fallback = None
-            if mean_map is not None:
-                fallback = mean_map_prediction(mean_map, batch, model.config.target.reference_focal)
-                if pair[1] == 1 or "depth" not in model.config.inputs:
-                    score("mean map", fallback, counted)
-            if pair[1] < 1 and "depth" in model.config.inputs:
-                for name, opponent in OPPONENTS.items():
-                    prediction = opponent.predict(batch.depth, known, batch.color, color_shown)
-                    if fallback is not None:  # a frame in which nothing is known: the mean map stands in
-                        prediction = torch.where(prediction.isnan(), fallback, prediction)
-                    score(name, prediction, counted)
-    for name, draws in gathered.items():
-        scores.add(name, _average(draws))
+                score(f"{MODEL}, colour {name}", predict(color))
+            if "depth" in inputs and pair[1] < 1:
+                score(f"{MODEL}, no colour", predict(batch.color, replace(masks, rgb=torch.ones_like(masks.rgb),
+                                                                          rgb_count=0)))
+        if not config.opponents:
+            continue
+        fallback = _without_depth(model, mean_map, batch)
+        if "depth" in inputs and pair[1] < 1:
+            color_shown = ~to_pixels(masks.rgb, grid, patch)
+            for name in OPPONENTS:
+                score(name, *opponent(name, batch.depth, batch.is_valid & ~hidden, batch.color, color_shown, fallback))
+        elif mean_map is not None:
+            score("mean map", fallback)
 
 
-def _summary(pair: tuple[float, float], scores: _Scores, sequences: list[str]) -> dict[str, Any]:
-    table = {name: {metric: interval(scores.per_frame(name, metric), sequences).as_dict() for metric in metrics}
-             for name, metrics in scores.parts.items()}
-    own = scores.per_frame(MODEL, "abs_rel")
-    opponents = [name for name in scores.parts if not name.startswith(MODEL)]
-    paired: dict[str, Estimate] = {name: paired_interval(own, scores.per_frame(name, "abs_rel"), sequences)
-                                   for name in scores.parts if name != MODEL}
-    beats = {name: None if paired[name].high is None else bool(paired[name].high < 0) for name in opponents}
-    return {"ratios": list(pair), "scores": table,
-            "abs_rel_minus": {name: estimate.as_dict() for name, estimate in paired.items()}, "beats": beats,
+def _without_depth(model: Mask3D, mean_map: Tensor | None, batch: Batch) -> Tensor:
+    """What to say of a frame with nothing known, (b, h, w) metres: the training set's mean map, or its mean depth."""
+    target = model.config.target
+    if mean_map is not None:
+        return MeanMap(mean_map, target.reference_focal, 0).predict(batch.intrinsics, tuple(batch.depth.shape[1:]))
+    space = depth_space(target, batch.depth, torch.zeros_like(batch.is_valid), batch.intrinsics, model.depth_mean,
+                        model.depth_std)
+    return space.decode(torch.zeros_like(batch.depth))
+
+
+def _summary(pair: tuple[float, float], scores: FrameScores) -> dict[str, Any]:
+    table = {name: {metric: scores.estimate(name, metric).as_dict() for metric in scores.metrics(name)}
+             for name in scores.predictors}
+    opponents = [name for name in scores.predictors if not name.startswith(MODEL)]
+    paired = {name: scores.difference(MODEL, name, "abs_rel").as_dict() for name in scores.predictors if name != MODEL}
+    beats = {name: scores.beats(MODEL, name) for name in opponents}
+    return {"ratios": list(pair), "scores": table, "abs_rel_minus": paired, "beats": beats,
+            "fallbacks": {name: scores.fallbacks(name) for name in opponents if scores.fallbacks(name)},
             "beats_every_opponent": None if not beats or None in beats.values() else all(beats.values())}
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mask3d_core.errors import Mask3DError
 from mask3d_core.interpolation import fill_nearest, fill_smooth, plane_trend
+from mask3d_core.models.targets import focal_of
 from mask3d_core.shapes import Bool, Float
 
 STIFFNESS = 256.0  # pixels squared: slopes carry about 16 px into a gap
@@ -211,18 +213,22 @@ class MeanMap:
         mean = (total / weight.clamp(min=1)).float()[None]
         return MeanMap(fill_nearest(mean, (weight > 0)[None])[0], reference_focal, count)
 
-    def predict(self, intrinsics: Float[Tensor, "b 4"]) -> Float[Tensor, "b h w"]:
+    def predict(self, intrinsics: Float[Tensor, "b 4"], size: tuple[int, int] | None = None) -> Float[Tensor, "b h w"]:
         """The map in metres of these cameras.
 
         Args:
             intrinsics: (b, 4) fx fy cx cy in pixels.
+            size: (height, width) of the pictures; by default the map's own.
 
         Returns:
             (b, h, w) metres.
         """
-        return self.values.to(intrinsics.device)[None] * (_focal(intrinsics) / self.reference_focal)
+        values = self.values.to(intrinsics.device)[None]
+        if size is not None and tuple(size) != tuple(self.values.shape):
+            values = F.interpolate(values[None], tuple(size), mode="bilinear")[0]
+        return values * (_focal(intrinsics) / self.reference_focal)
 
 
 def _focal(intrinsics: Tensor) -> Tensor:
-    """(b, 1, 1): the geometric mean of fx and fy, as the model's targets use it."""
-    return (intrinsics[:, 0] * intrinsics[:, 1]).sqrt()[:, None, None]
+    """(b, 1, 1)."""
+    return focal_of(intrinsics)[:, None, None]

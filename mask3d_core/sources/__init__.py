@@ -21,10 +21,12 @@ class Source(Protocol):
     Attributes:
         name: kind of source, as in ``SOURCES``.
         class_names: names of the semantic classes (index = class id), or () where there are no labels.
+        labels: which of "semantic" and "instance" at least some frames have.
     """
 
     name: str
     class_names: Sequence[str]
+    labels: frozenset[str]
 
     def __len__(self) -> int:
         """How many frames."""

@@ -64,6 +64,7 @@ class FolderSource:
         self.config = _changed(config, flags).validate(path)
         self.class_names: Sequence[str] = config.class_names
         self._find_frames()
+        self.labels = self._kinds_of_labels()
         self._name_sequences()
         self._find_poses()
         self._cameras: dict[str, tuple] = {}
@@ -209,6 +210,14 @@ class FolderSource:
         if turned:  # an upward y axis: mirror camera and world, so that the motion stays a rotation
             pose = _TURN_Y @ pose @ _TURN_Y
         return pose @ _FROM_OPENGL if self.config.pose_axes == "opengl" else pose
+
+    def _kinds_of_labels(self) -> frozenset[str]:
+        has_label = self._label is not None and any(file is not None for file in self._label)
+        has_instance = self._instance is not None and any(file is not None for file in self._instance)
+        kinds = {"semantic"} if has_label and self.config.semantic_map else set()
+        if has_instance or (has_label and self.config.instance_divisor is not None):
+            kinds.add("instance")
+        return frozenset(kinds)
 
     def _labels_of(self, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Semantic uint8 and instance int32 on the label's own grid, each None where there is none."""

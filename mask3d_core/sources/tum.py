@@ -60,6 +60,7 @@ class TumSequence:
 
     name = "tum"
     class_names: Sequence[str] = ()
+    labels: frozenset[str] = frozenset()
 
     def __init__(self, path: str | os.PathLike, intrinsics: Intrinsics | Sequence[float] | None = None, max_difference: float = 0.02,
                  depth_scale: float = 5000.0):

@@ -20,28 +20,11 @@ from torch import Tensor, nn
 
 import mask3d_core
 from mask3d_core.errors import CheckpointError, Mask3DError
+from mask3d_core.files import write_json
 from mask3d_core.models.config import ModelConfig
 from mask3d_core.models.mask3d import Mask3D
 
 FORMAT = 1
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON atomically: all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w") as file:
-        json.dump(values, file, indent=1, allow_nan=False, default=_plain)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.tolist()
-    if hasattr(value, "item"):
-        return value.item()
-    return str(value)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -203,9 +186,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
 
 
 def save_state(folder: Path, step: int, parts: dict[str, dict[str, Tensor]], record: dict[str, Any], keep: int) -> Path:
-    """Write a training state as one folder that appears whole or not at all; remove all but the newest ``keep``."""
+    """Write a training state as one folder that appears whole or not at all; remove all but the newest ``keep``.
+
+    A step that was saved before is not saved again: the same step of the same run is the same state.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     final, temporary = folder / f"step-{step:09d}", folder / f".step-{step:09d}"
+    if (final / "state.json").is_file():
+        return final
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from mask3d_core.progress import Bar
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
@@ -52,9 +53,7 @@ def _finite(value: Any) -> Any:
 
 
 class Progress:
-    """A bar with rate and ETA: tqdm where it is installed, plain lines where it is not.
-
-    The rate leaves the first steps out (compilation, first touches of the disk).
+    """A training run's bar. The rate leaves the first steps out (compilation, first touches of the disk).
 
     Args:
         total, start: steps in all, and already done.
@@ -63,19 +62,10 @@ class Progress:
     """
 
     def __init__(self, total: int, start: int, frames_per_step: int, description: str, show: bool, warmup: int = 3):
-        self.total, self.start, self.frames = total, start, frames_per_step
-        self.warmup, self.show, self.description = warmup, show, description
-        self.began = self.counted_from = time.perf_counter()
-        self.counted_at = start
-        self.last_print = 0.0
-        self.bar = None
-        if show:
-            try:
-                from tqdm.auto import tqdm
-
-                self.bar = tqdm(total=total, initial=start, desc=description, unit="step", mininterval=0.5)
-            except ImportError:
-                self.bar = None
+        self.start, self.frames, self.warmup = start, frames_per_step, warmup
+        self.counted_from, self.counted_at = time.perf_counter(), start
+        self.bar = Bar(description, total, start, "step", show)
+        self.say, self.note, self.close = self.bar.say, self.bar.note, self.bar.close
 
     def rate(self, step: int) -> float:
         """Frames per second since the warm-up; 0 while warming up."""
@@ -87,32 +77,7 @@ class Progress:
         """One step done; ``step`` is how many are done in all."""
         if step - self.start == self.warmup:
             self.counted_from, self.counted_at = time.perf_counter(), step
-        if self.bar is not None:
-            self.bar.update(1)
-
-    def note(self, step: int, text: str) -> None:
-        """Words beside the bar."""
-        if self.bar is not None:
-            self.bar.set_postfix_str(text, refresh=False)
-        elif self.show and time.perf_counter() - self.last_print > 5:
-            self.last_print = time.perf_counter()
-            rate = self.rate(step)
-            left = (self.total - step) * self.frames / rate if rate else float("nan")
-            print(f"{self.description} {step}/{self.total} {text} ETA {left:.0f} s", file=sys.stderr, flush=True)
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        if not self.show:
-            return
-        if self.bar is not None:
-            self.bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Finish the bar."""
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.advance()
 
 
 REFERENCE_CURVES = Path(__file__).resolve().parents[2] / "data" / "curves"

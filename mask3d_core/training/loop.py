@@ -22,9 +22,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.files import write_json
 from mask3d_core.tasks import Task
 from mask3d_core.training.checkpoint import (
-    latest_state, load_optimizer, load_weights, optimizer_tensors, read_tensors, save_model, save_state, write_json)
+    latest_state, load_optimizer, load_weights, optimizer_tensors, read_tensors, save_model, save_state)
+from mask3d_core.training.compilation import compiled, explain_failure
 from mask3d_core.training.config import FitConfig
 from mask3d_core.training.log import JsonLog, Progress
 from mask3d_core.training.precision import autocast, choose_precision, parse_device
@@ -85,8 +87,9 @@ class Engine:
         self.model = task.model.to(device)
         if device.type == "cpu":
             _plain_attention(self.model)
+        self.is_fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config.weight_decay), lr=0.0,
-                                           betas=(config.beta1, config.beta2), fused=device.type in ("cpu", "cuda"))
+                                           betas=(config.beta1, config.beta2), fused=self.is_fused)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if config.ema else None
         self.step = 0
         self.resumed_metrics: dict[str, float] = {}
@@ -95,7 +98,7 @@ class Engine:
         self.runner = self._wrap()
 
     def _wrap(self) -> nn.Module:
-        model = torch.compile(self.model) if self.config.compile else self.model
+        model = compiled(self.model) if self.config.compile else self.model
         if self.world == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
@@ -138,7 +141,8 @@ class Engine:
             torch._foreach_mul_(gradients, (self.config.clip / (norm + 1e-6)).clamp(max=1.0).nan_to_num(0.0))
         # the fused kernel leaves weights and moments alone where found_inf is set: the NaN guard without a sync
         self.optimizer.grad_scale, self.optimizer.found_inf = None, is_bad.float()
-        self.optimizer.step()
+        if self.is_fused or not bool(is_bad):  # devices without the fused kernel are asked
+            self.optimizer.step()
         self.skipped = torch.where(is_bad, self.skipped + 1, 0.0)
         if self.ema is not None:
             self._average()
@@ -261,7 +265,7 @@ class _Loop:
                 if engine.step == 0:
                     self._evaluate()
                 while engine.step < config.steps and not self._should_stop(stop):
-                    self.pending.append(engine.train_step(source))
+                    self.pending.append(self._step(source))
                     self.progress.advance(engine.step)
                     is_end = engine.step == config.steps
                     if is_end or (config.log_every and engine.step % config.log_every == 0):
@@ -283,11 +287,19 @@ class _Loop:
                     self.log.close()
         return FitResult(engine.step, engine.step >= config.steps, self.metrics, self.progress.rate(engine.step), self.run)
 
+    def _step(self, source) -> dict[str, Tensor]:
+        """A training step; where torch.compile does not work, the first one says so in one line."""
+        try:
+            return self.engine.train_step(source)
+        except Exception as problem:
+            explain_failure(problem, self.config.compile)
+            raise
+
     def _should_stop(self, stop: StopSignal) -> bool:
-        """All ranks stop at the same step; on one process this costs nothing, on several they ask when they log."""
+        """All ranks stop at the same step. One process knows at once; several on GPUs, where asking waits, when they log."""
         if self.engine.world == 1:
             return stop.is_set
-        if self.engine.step % max(1, self.config.log_every):
+        if self.engine.device.type == "cuda" and self.engine.step % max(1, self.config.log_every):
             return False
         flag = torch.tensor(float(stop.is_set), device=self.engine.device)
         dist.all_reduce(flag)
@@ -308,7 +320,7 @@ class _Loop:
                       "losses": values["loss"], "first": first, "frames": self.engine.step * self.engine.frames_per_step,
                       "frames_per_second": rate, "seconds": time.perf_counter() - self.began, "skipped": skipped}
             self.log.write(**record)
-            self.progress.note(self.engine.step, f"loss {record['loss']:.4f} {rate:.0f} frames/s")
+            self.progress.note(f"loss {record['loss']:.4f} {rate:.0f} frames/s")
             if self.on_step:
                 self.on_step(self.engine.step, record)
         if skipped >= self.config.max_skipped:

@@ -145,6 +145,7 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
         ConfigError: an impossible configuration, all problems at once; or the run folder holds another run.
     """
     config = training_model_config(config.validate()).validate()
+    was_joined = torch.distributed.is_initialized()
     place = start_processes(device)
     joined = torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if joined else (0, 1)
@@ -158,7 +159,10 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
     if rank == 0:
         write_config(run, to_dict(config))
     task = Pretrain(config, model, data.validation, record, statistics.mean_map)
-    return fit(task, data.batches, config.fit, run, place, show, on_preview, on_step)
+    result = fit(task, data.batches, config.fit, run, place, show, on_preview, on_step)
+    if joined and not was_joined:
+        torch.distributed.destroy_process_group()
+    return result
 
 
 def _with_parents(record: dict[str, Any], init: str) -> dict[str, Any]:

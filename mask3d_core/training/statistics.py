@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mask3d_core.batches import Batch
 from mask3d_core.errors import ConfigError
+from mask3d_core.evaluation.opponents import MeanMap
 from mask3d_core.models.config import DepthTarget
 from mask3d_core.models.targets import focal_of, represent
 
@@ -37,20 +38,15 @@ def gather_statistics(batches: list[Batch], target: DepthTarget) -> DataStatisti
         ConfigError: not one valid pixel.
     """
     total = square = count = 0.0
-    maps = weights = None
     frames = 0
     for batch in batches:
         canonical = batch.depth * (target.reference_focal / focal_of(batch.intrinsics))[:, None, None]
         value = represent(canonical, target.representation)[batch.is_valid].double()
         total, square, count = total + value.sum(), square + value.square().sum(), count + value.numel()
-        here = torch.where(batch.is_valid, canonical, 0.0).double().sum(0)
-        seen = batch.is_valid.double().sum(0)
-        maps, weights = (here, seen) if maps is None else (maps + here, weights + seen)
         frames += len(batch)
     if count == 0:
         raise ConfigError("the training frames hold no valid depth at all; look at them with `mask3d doctor`")
     mean = float(total / count)
     std = max(float(square / count) - mean * mean, 1e-12) ** 0.5
-    overall = maps.sum() / weights.sum()
-    mean_map = torch.where(weights > 0, maps / weights.clamp(min=1), overall)
-    return DataStatistics(mean, std, mean_map.float().cpu(), frames)
+    mean_map = MeanMap.fit(((b.depth, b.is_valid, b.intrinsics) for b in batches), target.reference_focal)
+    return DataStatistics(mean, std, mean_map.values.cpu(), frames)

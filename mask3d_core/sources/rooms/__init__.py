@@ -37,6 +37,7 @@ class Rooms:
 
     name = "rooms"
     class_names: Sequence[str] = CLASS_NAMES
+    labels = frozenset({"semantic", "instance"})
 
     def __init__(self, path: str | None = None, count: int = 64, device: str | torch.device = "cpu", **options: Any):
         problems = []
