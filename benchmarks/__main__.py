@@ -33,6 +33,7 @@ class Benchmark:
         needs: packages it cannot do without, beyond what training needs.
         without_data: arguments where the real frames (../shared/data beside the project) are absent.
         uses_gpu: whether its numbers are the GPU's where there is one.
+        needs_data: whether it can do nothing without the real frames.
     """
 
     quick: tuple[str, ...] = ("--quick",)
@@ -40,6 +41,7 @@ class Benchmark:
     needs: tuple[str, ...] = ()
     without_data: tuple[str, ...] = ()
     uses_gpu: bool = False
+    needs_data: bool = False
 
 
 BENCHMARKS = {
@@ -50,6 +52,7 @@ BENCHMARKS = {
     "memory": Benchmark(),
     "opponents": Benchmark(("--limit", "4"), without_data=("--sets", "rooms")),
     "pictures": Benchmark(("--repeats", "3"), needs=("matplotlib",)),
+    "furniture": Benchmark(needs=("PIL",), needs_data=True),
 }
 HELPERS = ("training_gpu",)
 
@@ -94,6 +97,8 @@ def run_one(name: str, quick: bool, out: Path, device: str, more: list[str]) -> 
         return {"left out": f"{', '.join(missing)} is not installed"}, True
     file = out / f"{name}_{device if how.uses_gpu else 'cpu'}.json"
     has_data = (ROOT.parent / "shared" / "data").is_dir()
+    if how.needs_data and not has_data:
+        return {"left out": "the real frames (../shared/data beside the project) are not on this machine"}, True
     command = [sys.executable, "-m", f"benchmarks.{name}", how.out, str(file), *(how.quick if quick else ()),
                *(() if has_data else how.without_data), *more]
     load, start = os.getloadavg()[0] if hasattr(os, "getloadavg") else None, time.time()
