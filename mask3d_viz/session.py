@@ -1,0 +1,389 @@
+"""One session: what all views of one analysis share. Its state, the history of it, and who wants to know of changes.
+
+The state is one frozen dataclass of plain values: any change makes a new one, the old one goes to the history, and
+everybody who asked is told what changed. So undo works for everything, a session is a small JSON file, and any view can
+be driven from Python. Frames, models and predictions are looked up by what the state names, and cached.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mask3d_core.batches import Batch, from_frames
+from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.files import write_json
+from mask3d_core.frames import RGBDFrame
+from mask3d_core.masking import NEVER, Masks, mask_from_ranks, patch_ranks, patches_with_valid
+from mask3d_core.models.mask3d import Mask3D
+from mask3d_core.training.checkpoint import load_model
+from mask3d_viz import style
+
+FORMAT = 1
+HISTORY = 200  # changes that can be undone
+SHOWN, HIDDEN = 2, 1  # a patch painted by hand
+COLOR_SOURCES = ("own", "grey", "another frame", "shuffled")
+VIEWS = ("camera", "three-quarter", "front", "top")
+COLOR_MODES = ("provenance", "rgb", "depth", "error")
+PASSING = frozenset({"hover"})  # neither undone nor saved
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """Everything that is linked.
+
+    Args:
+        frame: number of the frame.
+        rgb_ratio, depth_ratio: shares of patches hidden, 0..1.
+        seed: of the masks.
+        painted_rgb, painted_depth: patches painted by hand, (patch, 1 = hidden or 2 = visible), in order; they go before
+            the ratios.
+        selection: selected patches. hover: the patch under the hand, or -1.
+        depth_range: (near, far) metres of every depth picture and cloud; None: the frame's own.
+        colormap: of depth.
+        camera: the clouds' camera as the widget has it, or None: ``view``.
+        view: preset view of the clouds. color_mode: what the clouds' colours say.
+        edge_limit: flying pixels beyond this are left out of both clouds.
+        layer: of the attention; negative: from the last. head: a number as text, or "mean", "max", "rollout".
+        checkpoint: name of the model shown. compare: a second one beside it, or "".
+        color_source: whose colour the model sees, one of ``COLOR_SOURCES``.
+        is_pasted: show measured depth where it was visible.
+    """
+
+    frame: int = 0
+    rgb_ratio: float = 0.8
+    depth_ratio: float = 0.8
+    seed: int = 0
+    painted_rgb: tuple[tuple[int, int], ...] = ()
+    painted_depth: tuple[tuple[int, int], ...] = ()
+    selection: tuple[int, ...] = ()
+    hover: int = -1
+    depth_range: tuple[float, float] | None = None
+    colormap: str = "inferno_r"
+    camera: dict[str, Any] | None = None
+    view: str = "three-quarter"
+    color_mode: str = "provenance"
+    edge_limit: float = 80.0
+    layer: int = -1
+    head: str = "mean"
+    checkpoint: str = "shipped"
+    compare: str = ""
+    color_source: str = "own"
+    is_pasted: bool = False
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong on its own, one line each."""
+        found = [f"{name} must lie in 0..1 (the share hidden); got {getattr(self, name)}"
+                 for name in ("rgb_ratio", "depth_ratio") if not 0 <= getattr(self, name) <= 1]
+        for name, allowed in (("colormap", style.DEPTH_COLORMAPS), ("view", VIEWS), ("color_mode", COLOR_MODES),
+                              ("color_source", COLOR_SOURCES)):
+            if getattr(self, name) not in allowed:
+                found.append(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        if self.depth_range is not None and not 0 <= self.depth_range[0] < self.depth_range[1]:
+            found.append(f"depth_range must be (near, far) metres with near below far; got {self.depth_range}")
+        for name in ("painted_rgb", "painted_depth"):
+            if any(value not in (SHOWN, HIDDEN) for _, value in getattr(self, name)):
+                found.append(f"{name} holds (patch, {HIDDEN} = hidden or {SHOWN} = visible); got {getattr(self, name)}")
+        return found
+
+
+class FrameList:
+    """Frames by number with a name each: a source, a store, or a list in memory.
+
+    Args:
+        frames: a ``Source`` (or store), or a sequence of RGBDFrames.
+        limit: at most this many, evenly spread; 0 = all.
+    """
+
+    def __init__(self, frames: Any, limit: int = 0):
+        count = len(frames)
+        if not count:
+            raise ConfigError("a session needs at least one frame")
+        self._frames = frames
+        self.places = np.arange(count) if not limit or count <= limit else np.linspace(0, count - 1, limit).round().astype(int)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> RGBDFrame:
+        place = int(self.places[number])
+        return self._frames.read(place) if hasattr(self._frames, "read") else self._frames[place]
+
+    def name(self, number: int) -> str:
+        """Sequence and name, without reading the frame where the source knows it."""
+        place = int(self.places[number])
+        if hasattr(self._frames, "frame_name"):
+            return f"{self._frames.sequence(place)}/{self._frames.frame_name(place)}"
+        return str(self._frames[place].origin or place)
+
+
+class Session:
+    """Frames, models and the state that views share.
+
+    Args:
+        frames: a ``Source``, a store, or a list of RGBDFrames.
+        checkpoints: name to a path, or to a model; the first one is shown.
+        limit: use at most this many frames.
+        state: values of :class:`SessionState` to begin with.
+
+    Raises:
+        ConfigError: no frame or no checkpoint, or an impossible state.
+    """
+
+    def __init__(self, frames: Any, checkpoints: dict[str, str | Path | Mask3D], limit: int = 0, **state: Any):
+        if not checkpoints:
+            raise ConfigError("a session needs at least one checkpoint")
+        self.frames = frames if isinstance(frames, FrameList) else FrameList(frames, limit)
+        self.checkpoints = dict(checkpoints)
+        self.lock = threading.RLock()
+        self._models: dict[str, tuple[Mask3D, dict[str, Any]]] = {}
+        self._batches: dict[int, Batch] = {}
+        self._listeners: list[tuple[Callable, frozenset[str] | None]] = []
+        self._undo: list[tuple[SessionState, str]] = []
+        self._redo: list[SessionState] = []
+        self.state = self._checked(dataclasses.replace(SessionState(checkpoint=next(iter(checkpoints))), **state))
+
+    # ---- the state ----------------------------------------------------------------------------------------------
+
+    def change(self, gesture: str = "", **values: Any) -> SessionState:
+        """Change values of the state.
+
+        Args:
+            gesture: changes in a row with the same name here are undone together (a slider on its way); ``""``: each
+                on its own.
+            values: of :class:`SessionState`.
+
+        Raises:
+            ConfigError: unknown names or impossible values, all at once; nothing has changed then.
+        """
+        with self.lock:
+            unknown = sorted(set(values) - {f.name for f in dataclasses.fields(SessionState)})
+            if unknown:
+                raise ConfigError([f"a session has no {name}" for name in unknown])
+            values = {name: _plain_tuple(value) for name, value in values.items()}
+            return self._become(self._checked(dataclasses.replace(self.state, **values)), gesture)
+
+    def _become(self, state: SessionState, gesture: str) -> SessionState:
+        changed = frozenset(f.name for f in dataclasses.fields(state)
+                            if getattr(state, f.name) != getattr(self.state, f.name))
+        if not changed:
+            return self.state
+        if changed - PASSING:
+            if not (gesture and self._undo and self._undo[-1][1] == gesture):
+                self._undo = [*self._undo[1 - HISTORY:], (self.state, gesture)]
+            self._redo.clear()
+        self.state = state
+        self._tell(changed)
+        return state
+
+    def end_gesture(self) -> None:
+        """The hand has let go: the next change is undone on its own."""
+        with self.lock:
+            if self._undo:
+                self._undo[-1] = (self._undo[-1][0], "")
+
+    def undo(self) -> bool:
+        """Take the last change back; False when there is none."""
+        with self.lock:
+            return bool(self._undo) and self._step(self._undo.pop()[0], self._redo)
+
+    def redo(self) -> bool:
+        """Do the last undone change again; False when there is none."""
+        with self.lock:
+            return bool(self._redo) and self._step(self._redo.pop(), self._undo)
+
+    def _step(self, state: SessionState, other: list) -> bool:
+        other.append((self.state, "") if other is self._undo else self.state)
+        before, self.state = self.state, dataclasses.replace(state, hover=self.state.hover)
+        self._tell(frozenset(f.name for f in dataclasses.fields(state)
+                             if getattr(self.state, f.name) != getattr(before, f.name)))
+        return True
+
+    def on(self, callback: Callable[[frozenset[str]], None], *names: str) -> Callable[[], None]:
+        """Be told of changes: ``callback(names that changed)``.
+
+        Args:
+            names: only when one of these changed; none: always.
+
+        Returns:
+            Call it to be told no more.
+        """
+        entry = (callback, frozenset(names) or None)
+        self._listeners.append(entry)
+        return lambda: self._listeners.remove(entry) if entry in self._listeners else None
+
+    def _tell(self, changed: frozenset[str]) -> None:
+        for callback, names in list(self._listeners):
+            if names is None or names & changed:
+                callback(changed)
+
+    def _checked(self, state: SessionState) -> SessionState:
+        problems = state.problems()
+        if not 0 <= state.frame < len(self.frames):
+            problems.append(f"frame must be 0..{len(self.frames) - 1}; got {state.frame}")
+        for name in ("checkpoint", "compare"):
+            value = getattr(state, name)
+            if value not in self.checkpoints and (value or name == "checkpoint"):
+                problems.append(f"{name} must be one of {', '.join(self.checkpoints)}; got {value!r}")
+        if not problems:
+            rows, columns = self.model(state.checkpoint)[0].config.grid
+            patches = [*state.selection, *(p for p, _ in (*state.painted_rgb, *state.painted_depth))]
+            wrong = [p for p in patches if not 0 <= p < rows * columns]
+            if wrong or not -1 <= state.hover < rows * columns:
+                problems.append(f"patches must be 0..{rows * columns - 1}; got {wrong or state.hover}")
+        if problems:
+            raise ConfigError(problems)
+        return state
+
+    # ---- painting and counterfactuals -----------------------------------------------------------------------------
+
+    def paint(self, modality: str, patches: Iterable[int], value: int) -> None:
+        """Paint patches of one modality.
+
+        Args:
+            modality: "rgb" or "depth".
+            patches: numbers, row by row.
+            value: 1 = hidden, 2 = visible, 0 = as the ratio says again.
+        """
+        name = f"painted_{modality}"
+        if name not in ("painted_rgb", "painted_depth"):
+            raise ConfigError(f"modality must be rgb or depth; got {modality!r}")
+        with self.lock:
+            painted = dict(getattr(self.state, name))
+            for patch in patches:
+                painted.pop(int(patch), None)
+                if value:
+                    painted[int(patch)] = value
+            self.change(**{name: tuple(sorted(painted.items()))})
+
+    def hide_object(self, patch: int) -> list[int]:
+        """Hide the depth of the object that covers most of a patch, and show all colour: does colour bring it back?
+
+        Returns:
+            The depth patches that were hidden: all that the object touches.
+
+        Raises:
+            ConfigError: the frame has no instance labels, or nothing is labelled there.
+        """
+        batch = self.batch()
+        if batch.instance is None:
+            raise ConfigError("this frame has no instance labels; hide an object in a frame that has (rooms, mosd_learn)")
+        rows, columns = self.grid
+        size = batch.depth.shape[1] // rows
+        blocks = batch.instance[0].reshape(rows, size, columns, size).permute(0, 2, 1, 3).reshape(rows * columns, -1)
+        ids, counts = blocks[patch][blocks[patch] > 0].unique(return_counts=True)
+        if not len(ids):
+            raise ConfigError(f"no labelled object in patch {patch}; choose a patch on one")
+        touched = (blocks == ids[counts.argmax()]).any(dim=1).nonzero()[:, 0].tolist()
+        painted = {**dict(self.state.painted_depth), **dict.fromkeys(touched, HIDDEN)}
+        self.change(rgb_ratio=0.0, painted_depth=tuple(sorted(painted.items())), selection=tuple(touched))
+        return touched
+
+    # ---- what the state names --------------------------------------------------------------------------------------
+
+    def model(self, name: str | None = None) -> tuple[Mask3D, dict[str, Any]]:
+        """A checkpoint's model and record, loaded once."""
+        name = self.state.checkpoint if name is None else name
+        with self.lock:
+            if name not in self._models:
+                found = self.checkpoints[name]
+                self._models[name] = (found.eval(), {}) if isinstance(found, Mask3D) else load_model(found)
+            return self._models[name]
+
+    def refresh(self, name: str) -> None:
+        """Forget a loaded model: its file has changed (a run that goes on)."""
+        with self.lock:
+            self._models.pop(name, None)
+        self._tell(frozenset({"checkpoint"}))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        return self.model()[0].config.grid
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+        return self.model()[0].config.patch
+
+    def batch(self, number: int | None = None) -> Batch:
+        """A frame fitted to the model's size, as a batch of one."""
+        number = self.state.frame if number is None else number
+        with self.lock:
+            if number not in self._batches:
+                while len(self._batches) >= 8:
+                    self._batches.pop(next(iter(self._batches)))
+                config = self.model()[0].config
+                self._batches[number] = from_frames([self.frames[number]], config.image_size, [number])
+            return self._batches[number]
+
+    def ranks(self, modality: str) -> np.ndarray:
+        """Each patch's place in the seeded permutation, int64 (n,): 0 is shown first; ``NEVER`` holds nothing measured."""
+        batch = self.batch()
+        showable = patches_with_valid(batch.is_valid, self.patch) if modality == "depth" else None
+        return patch_ranks(self.state.seed, batch.frame_ids, batch.epochs, modality, self.grid, 1, showable)[0].numpy()
+
+    def is_masked(self, modality: str) -> np.ndarray:
+        """bool (n,), True = hidden: by the ratio, then by hand. Depth patches with nothing measured are hidden."""
+        ratio = self.state.rgb_ratio if modality == "rgb" else self.state.depth_ratio
+        ranks = self.ranks(modality)
+        hidden = mask_from_ranks(torch.from_numpy(ranks)[None], ratio)[0].numpy().copy()
+        for patch, value in self.state.painted_rgb if modality == "rgb" else self.state.painted_depth:
+            hidden[patch] = value == HIDDEN
+        return hidden | (ranks == NEVER)
+
+    def masks(self) -> Masks:
+        """Both masks, as the model wants them."""
+        rgb, depth = (torch.from_numpy(self.is_masked(m))[None] for m in ("rgb", "depth"))
+        return Masks.painted(rgb, depth, self.batch().is_valid, self.patch)
+
+    def words(self) -> str:
+        """ "60 of 300 RGB patches and 52 of 261 depth patches visible": what the sliders mean."""
+        rgb, depth = self.is_masked("rgb"), self.is_masked("depth")
+        measured = int((self.ranks("depth") < NEVER).sum())
+        return (f"{int((~rgb).sum())} of {rgb.size} RGB patches and {int((~depth).sum())} of {measured} depth patches "
+                "visible")
+
+    # ---- to and from a file ----------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write the state as JSON."""
+        path = Path(path)
+        values = {k: v for k, v in dataclasses.asdict(self.state).items() if k not in PASSING}
+        write_json(path, {"kind": "mask3d-session", "format": FORMAT, "frame_name": self.frames.name(self.state.frame),
+                          "state": values})
+        return path
+
+    def load(self, path: str | Path) -> SessionState:
+        """Take over a saved state; one change that can be undone.
+
+        Raises:
+            Mask3DError: no such file, or no session; ConfigError: it does not fit these frames or checkpoints.
+        """
+        path = Path(path)
+        try:
+            saved = json.loads(path.read_text())
+        except (OSError, ValueError) as problem:
+            raise Mask3DError("a saved session", str(problem), "Check the path.", path) from problem
+        if not isinstance(saved, dict) or saved.get("kind") != "mask3d-session" or saved.get("format", 0) > FORMAT:
+            raise Mask3DError(f"a session of format {FORMAT} or older", f"{str(saved)[:80]}",
+                              "It was written by something else, or by a newer mask3d-lab.", path)
+        return self.change(**saved["state"])
+
+
+def _plain_tuple(value: Any) -> Any:
+    """Lists, as JSON has them, become tuples all the way down; numpy numbers become Python's."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return tuple(_plain_tuple(v) for v in (sorted(value) if isinstance(value, (set, frozenset)) else value))
+    return value.item() if hasattr(value, "item") and not isinstance(value, torch.nn.Module) else value
+
+
+__all__: Sequence[str] = ("COLOR_SOURCES", "HIDDEN", "SHOWN", "FrameList", "Session", "SessionState")

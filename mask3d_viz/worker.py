@@ -1,0 +1,108 @@
+"""Torch work beside a live view: one thread, the newest wish wins, nothing queues up behind a slider."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+REST = 0.15  # seconds that the hand must rest before slow work begins
+SLOW = 0.1  # seconds from which work is slow
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a view wants, and whom to tell."""
+
+    number: int
+    work: Callable[[], Any]
+    done: Callable[[Any, BaseException | None], None]
+    asked: float
+
+
+class Worker:
+    """One thread that does the newest wish the moment it is free and forgets those that were overtaken.
+
+    Args:
+        rest: seconds without a newer wish that slow work waits for.
+        slow: work whose last run took longer than this many seconds is slow.
+    """
+
+    def __init__(self, rest: float = REST, slow: float = SLOW):
+        self.rest, self.slow = rest, slow
+        self.seconds = 0.0  # of the last run
+        self._wish: Wish | None = None
+        self._number, self._finished, self._is_closed = 0, 0, False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def ask(self, work: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> int:
+        """Wish for ``work()``; ``done(result, error)`` is called on the worker's thread, unless a newer wish overtakes.
+
+        Returns:
+            The wish's number; they grow.
+        """
+        with self._changed:
+            if self._is_closed:
+                raise RuntimeError("this worker is closed")
+            self._number += 1
+            self._wish = Wish(self._number, work, done, time.perf_counter())
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="mask3d-worker", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+            return self._number
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a wish is open."""
+        return self._finished < self._number
+
+    def wait(self, timeout: float = 60.0) -> bool:
+        """Until no wish is open; False when the time ran out."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self.is_busy, timeout)
+
+    def close(self) -> None:
+        """End the thread after what it is doing."""
+        with self._changed:
+            self._is_closed, self._wish, self._finished = True, None, self._number
+            self._changed.notify_all()
+
+    def _next(self) -> Wish | None:
+        """The newest wish, once there is one and the hand rests."""
+        with self._changed:
+            while not self._is_closed:
+                if self._wish is None:
+                    self._changed.wait()
+                    continue
+                left = self._wish.asked + self.rest - time.perf_counter() if self.seconds > self.slow else 0.0
+                if left <= 0:
+                    wish, self._wish = self._wish, None
+                    return wish
+                self._changed.wait(left)
+            return None
+
+    def _run(self) -> None:
+        while (wish := self._next()) is not None:
+            began, result, error = time.perf_counter(), None, None
+            try:
+                result = wish.work()
+            except Exception as problem:  # a view shows it; the thread lives on
+                error = problem
+            self.seconds = time.perf_counter() - began
+            if self._wish is None or error is not None:
+                try:
+                    wish.done(result, error)
+                except Exception:  # a listener's fault is no reason to stop listening to the hand
+                    import traceback
+
+                    traceback.print_exc()
+            with self._changed:
+                self._finished = max(self._finished, wish.number)
+                self._changed.notify_all()
+
+
+__all__ = ["REST", "SLOW", "Worker"]
