@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test bench clean distclean
+.PHONY: help setup demo lab notebooks test bench clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -29,6 +29,12 @@ $(READY): pyproject.toml constraints.txt
 
 demo: setup  ## the main job on what ships here, or on a recording of yours: make demo FRAMES=DIR
 	$(BIN)/mask3d demo $(if $(FRAMES),--frames "$(FRAMES)") $(ARGS)
+
+lab: setup  ## JupyterLab on the first notebook; ARGS="--frames DIR" for a recording of yours
+	$(BIN)/mask3d lab $(ARGS)
+
+notebooks: setup  ## run notebooks/*.py and write the .ipynb with their pictures
+	$(BIN)/python docs/make_notebooks.py $(ARGS)
 
 # one thread per worker: two workers of two threads each would fight for two cores
 test: setup  ## every test; the choice narrows with ARGS="-k frames"

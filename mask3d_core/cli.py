@@ -257,7 +257,31 @@ class Demo:
         return 0
 
 
-COMMANDS = {"demo": Demo, "doctor": Doctor, "prepare": Prepare, "plan": Plan, "pretrain": Pretrain,
+@dataclass(frozen=True)
+class Lab:
+    """JupyterLab on the first notebook: hide patches, turn the clouds, ask a patch."""
+
+    frames: str = ""
+    """A recording or store that the notebooks open; empty: sample rooms."""
+    checkpoint: str = ""
+    """NAME or a run folder; empty: the checkpoint that ships."""
+    session: str = ""
+    """A saved session to begin with."""
+    folder: Path = Path("lab")
+    """Where the notebooks are copied to; those already there are not overwritten."""
+    browser: bool = True
+    """Open a browser; with --no-browser the address and its token are printed."""
+    arguments: tuple[str, ...] = ()
+    """More arguments for JupyterLab, e.g. --ServerApp.port=9000."""
+
+    def run(self) -> int:
+        """Start; ends when JupyterLab does."""
+        from mask3d_viz.lab import start_lab
+
+        return start_lab(self.folder, self.frames, self.checkpoint, self.session, self.browser, self.arguments)
+
+
+COMMANDS = {"demo": Demo, "lab": Lab, "doctor": Doctor, "prepare": Prepare, "plan": Plan, "pretrain": Pretrain,
             "evaluate": Evaluate, "reconstruct": Reconstruct, "export": Export}
 
 

@@ -1,0 +1,1 @@
+"""Live views over one shared session."""

@@ -1,0 +1,285 @@
+"""Ask this patch: what moves its depth when it is taken away (influence), and where the network looks (attention)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from html import escape
+
+import ipywidgets as widgets
+import numpy as np
+
+from mask3d_core.attention import ModelAttention, record_attention
+from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.evaluation.influence import Influence, measure_influence
+from mask3d_core.masking import NEVER, visible_count
+from mask3d_viz import style
+from mask3d_viz.drawing import blank, paste, text_block
+from mask3d_viz.explorers.base import STILL_WIDTH, Explorer
+from mask3d_viz.images import depth_image, depth_range
+from mask3d_viz.session import Session
+from mask3d_viz.widgets.patch_image import NOTHING_MEASURED, PatchImage
+from mask3d_viz.worker import Worker
+
+CACHED = 8  # masks whose influence is remembered
+ARROWS = 10
+ARROW_COLORS = {"rgb": "#d55e00", "depth": "#0072b2"}
+HEADS = ("mean", "max", "rollout")
+NOT_ATTRIBUTION = ("Attention says where values were mixed from; influence, measured by taking patches away, says what "
+                   "the answer owes to them. They often disagree.")
+
+
+class Overtaken(Exception):
+    """A newer question was asked; this one's answer is not wanted any more."""
+
+
+class AttentionExplorer(Explorer):
+    """Influence and attention of the selected patch, on what the model saw.
+
+    Args:
+        session: what it shows and changes; its last selected patch is the one that is asked.
+        width: of each picture at most, CSS pixels.
+    """
+
+    function = "explore_attention"
+
+    def __init__(self, session: Session, width: int = 380):
+        super().__init__(session)
+        blank_picture = np.zeros((*session.model()[0].config.image_size, 3), np.uint8)
+        make = lambda label: PatchImage.of(blank_picture, session.patch, label=label, max_width=width)  # noqa: E731
+        self.pictures = {"rgb": make("RGB seen: influence"), "depth": make("Depth seen: influence"),
+                         "attention rgb": make("RGB encoder: attention"),
+                         "attention depth": make("Depth encoder: attention"), "decoder": make("Decoder: attention")}
+        self.answer, self.mass = widgets.HTML(), widgets.HTML()
+        self.layer = widgets.IntSlider(min=-12, max=-1, value=-1, description="layer", continuous_update=False,
+                                       layout=widgets.Layout(width="320px"))
+        heads = [*HEADS, *(str(k) for k in range(16))]
+        self.head = widgets.Dropdown(options=heads, description="head", layout=widgets.Layout(width="200px"))
+        self.progress = widgets.IntProgress(description="asking", layout=widgets.Layout(width="320px", visibility="hidden"))
+        self._influences: OrderedDict[tuple, Influence] = OrderedDict()
+        self._attention: tuple[tuple, ModelAttention] | None = None
+        self.worker, self._question = Worker(), 0
+        row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="14px", align_items="flex-start")
+        tile = lambda p: widgets.Box([p], layout=widgets.Layout(flex="1 1 240px", max_width=f"{width + 12}px"))  # noqa: E731
+        both = [[tile(self.pictures[n]) for n in names] for names in
+                (("rgb", "depth"), ("attention rgb", "attention depth", "decoder"))]
+        self.children = [widgets.Box([*both[0], self.answer], layout=row), self.progress,
+                         widgets.Box([self.layer, self.head], layout=row),
+                         widgets.Box([*both[1], self.mass], layout=row), self.message]
+        for picture in self.pictures.values():
+            picture.observe(lambda change: self.wish(hover=change["new"]), "hover")
+            picture.observe(lambda change: self.wish(selection=tuple(change["new"])), "selection")
+        self.layer.observe(lambda change: self.wish("layer", layer=change["new"]), "value")
+        self.head.observe(lambda change: self.wish(head=change["new"]), "value")
+        self.begin()
+
+    @property
+    def asked(self) -> int | None:
+        """The patch that is asked, or None."""
+        selection = self.session.state.selection
+        return selection[-1] if selection else None
+
+    def close(self) -> None:
+        """End the worker too."""
+        self._question += 1
+        self.worker.close()
+        super().close()
+
+    # ---- following --------------------------------------------------------------------------------------------------
+
+    def follow(self, changed: frozenset[str]) -> None:
+        """Move to the state; what must be computed is asked for."""
+        state = self.session.state
+        if "layer" in changed and -12 <= state.layer <= -1:
+            self.layer.value = state.layer
+        if "head" in changed and state.head in self.head.options:
+            self.head.value = state.head
+        for picture in self.pictures.values():
+            if "hover" in changed:
+                picture.hover = state.hover
+            if "selection" in changed:
+                picture.selection = list(state.selection)
+        if changed & {"selection", "layer", "head"} and self.studio.shown is not None and not self.studio.is_stale:
+            self._ask()
+
+    def show(self) -> None:
+        """The pictures and masks of the newest prediction; then the question is asked again."""
+        shown, is_stale = self.studio.shown, self.studio.is_stale or bool(self.studio.error)
+        for picture in self.pictures.values():
+            picture.stale = is_stale
+        if shown is None or is_stale:
+            return
+        r = shown.reconstruction
+        limits = self.session.state.depth_range or (depth_range(r.depth, r.is_valid) if r.is_valid.any() else (0.5, 4.0))
+        depth = depth_image(r.depth, r.is_valid, limits, self.session.state.colormap)
+        for name, picture in self.pictures.items():
+            modality = "depth" if "depth" in name or name == "decoder" else "rgb"
+            picture.set_picture(depth if modality == "depth" else r.color)
+            ranks = self.session.ranks(modality)
+            picture.set_ranks(np.minimum(ranks, NOTHING_MEASURED), lowest="shown first")
+            count, hidden = int((ranks < NEVER).sum()), self.session.is_masked(modality)
+            ratio = getattr(self.session.state, f"{modality}_ratio")
+            picture.hidden_count = count - visible_count(ratio, count)
+            picture.painted = np.where(hidden, 1, 2).astype(np.uint8).tobytes()
+        self._ask()
+
+    # ---- asking -----------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Answer from what is known, or ask the worker."""
+        patch, key = self.asked, self.studio.shown.key
+        if patch is None:
+            self.answer.value = _words("Click a patch, in any picture or cloud: what does its depth come from?")
+            self.mass.value = ""
+            for picture in self.pictures.values():
+                picture.set_heat(None)
+                picture.arrows = []
+            return
+        if key in self._influences:
+            return self._answer(patch, key)
+        self.answer.value = _words(f"Asking patch {patch}: taking every visible patch away once ...")
+        self._question += 1
+        question = self._question
+        with self.session.lock:
+            model, batch, masks = self.session.model()[0], self.session.batch(), self.session.masks()
+
+        def progress(done: int, total: int) -> None:
+            if question != self._question:
+                raise Overtaken
+            self.progress.max, self.progress.value, self.progress.layout.visibility = total, done, "visible"
+
+        def work() -> tuple[Influence, ModelAttention]:
+            return measure_influence(model, batch, masks, progress=progress), record_attention(model, batch, masks)
+
+        def done(found: tuple[Influence, ModelAttention] | None, problem: BaseException | None) -> None:
+            self.progress.layout.visibility = "hidden"
+            if isinstance(problem, Overtaken):
+                return
+            if problem is not None:
+                return self.say(str(problem), warns=True)
+            self._influences[key], self._attention = found[0], (key, found[1])
+            while len(self._influences) > CACHED:
+                self._influences.popitem(last=False)
+            if self.studio.shown is not None and self.studio.shown.key == key and self.asked is not None:
+                self._answer(self.asked, key)
+
+        self.worker.ask(work, done)
+
+    def _answer(self, patch: int, key: tuple) -> None:
+        influence = self._influences[key]
+        if self._attention is None or self._attention[0] != key:
+            with self.session.lock:
+                self._attention = key, record_attention(self.session.model()[0], self.session.batch(), self.session.masks())
+        attention = self._attention[1]
+        moves = {"rgb": influence.rgb_moves[patch].numpy() * 100, "depth": influence.depth_moves[patch].numpy() * 100}
+        end = max([float(np.nanmax(np.abs(m))) for m in moves.values() if np.isfinite(m).any()], default=1.0) or 1.0
+        top = influence.top(patch, ARROWS)
+        for name, values in moves.items():
+            picture = self.pictures[name]
+            picture.set_heat(values, style.ERROR_COLORMAP, (-end, end))
+            picture.set_bar(style.ERROR_COLORMAP, (-end, end), "cm")
+            picture.set_values({"taken away, it moves by": values}, {"taken away, it moves by": "cm"}, digits={
+                "taken away, it moves by": 2}, signed=("taken away, it moves by",))
+            picture.arrows = [{"from": k, "to": patch, "weight": abs(m) * 100 / end, "color": ARROW_COLORS[n]}
+                              for n, k, m in top if n == name and k != patch and m]
+        self.answer.value = _answer_html(patch, self.session.grid, influence, top)
+        self._show_attention(patch, attention, moves)
+
+    def _show_attention(self, patch: int, attention: ModelAttention, moves: dict[str, np.ndarray]) -> None:
+        state = self.session.state
+        head = state.head if state.head in HEADS else int(state.head)
+        said = {}
+        for name in ("rgb", "depth"):
+            picture, encoder = self.pictures[f"attention {name}"], getattr(attention, name)
+            try:
+                if encoder is None:
+                    raise ConfigError(f"no {name} patch is visible")
+                layer = max(state.layer, -len(encoder.layers))
+                values, prefix = encoder.of(patch, layer, head)
+                _heat(picture, values.numpy())
+                entropy = encoder.entropies()[layer]
+                said[name] = f"class token {float(prefix.sum()):.0%}, entropy {float(entropy.mean()):.2f}"
+            except ConfigError as problem:
+                picture.set_heat(None)
+                said[name] = str(problem)
+            picture.note = said[name] if len(said[name]) < 48 else "hidden here: it asks nothing"
+        try:
+            layer = max(state.layer, -len(attention.decoder))
+            rows = attention.decoder_of(patch, layer, head)
+            mass = attention.decoder_mass(patch, layer, head)
+        except Mask3DError as problem:
+            return self.say(str(problem), warns=True)
+        total = np.nansum(np.stack([row.numpy() for row in rows.values()]), axis=0)
+        _heat(self.pictures["decoder"], total)
+        felt = sum(np.nan_to_num(np.abs(m)) for m in moves.values())
+        visible = np.isfinite(moves["rgb"]) | np.isfinite(moves["depth"])
+        agreement = rank_correlation(felt[visible], total[visible])
+        bars = "".join(f"<tr><td style='padding-right:12px'>{escape(name)} known there</td><td>{value:.0%}</td></tr>"
+                       for name, value in mass.items())
+        self.mass.value = _words(
+            f"<b>Where the decoder looks</b> (layer {layer}, head {escape(str(state.head))})<table>{bars}</table>"
+            f"Rank correlation of attention with influence over visible patches: <b>{agreement:+.2f}</b>.<br>"
+            f"<span style='opacity:.75'>{NOT_ATTRIBUTION}</span>", is_html=True)
+
+    def still(self, theme: str = "light") -> np.ndarray:
+        """All pictures with the answer under them."""
+        width = (STILL_WIDTH - 48) // 3
+        cells = [picture.still(width) for picture in self.pictures.values()]
+        height = max(cell.shape[0] for cell in cells)
+        words = text_block(self.sentence(), STILL_WIDTH - 24, 18, theme=theme)
+        sheet = blank((2 * height + 36 + words.shape[0] + 12, STILL_WIDTH), theme)
+        for number, cell in enumerate(cells):
+            paste(sheet, cell[:, :width + 8], 12 + (number // 3) * (height + 12), 12 + (number % 3) * (width + 12))
+        paste(sheet, words, 2 * height + 36, 12)
+        return sheet
+
+    def sentence(self) -> str:
+        """The answer in one sentence."""
+        shown, patch = self.studio.shown, self.asked
+        if shown is None or patch is None or shown.key not in self._influences:
+            return "No patch was asked yet."
+        shares = self._influences[shown.key].shares(patch)
+        return f"Patch {patch}: {shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour."
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's: the correlation of the ranks, ties sharing theirs. NaN for fewer than three or constant numbers."""
+    if len(first) < 3:
+        return float("nan")
+
+    def ranks(values: np.ndarray) -> np.ndarray:
+        _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+        return (np.cumsum(counts) - (counts + 1) / 2)[place]
+
+    a, b = ranks(np.asarray(first)), ranks(np.asarray(second))
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else float("nan")
+
+
+def _heat(picture: PatchImage, values: np.ndarray) -> None:
+    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+    picture.set_heat(values, "viridis", (0.0, top or 1.0))
+    picture.set_bar("viridis", (0.0, 100 * (top or 1.0)), "%")
+    picture.set_values({"attention": values * 100}, {"attention": "%"}, digits={"attention": 1})
+
+
+def _words(text: str, is_html: bool = False) -> str:
+    return f"<div style='font-size:13px;max-width:420px' aria-live='polite'>{text if is_html else escape(text)}</div>"
+
+
+def _answer_html(patch: int, grid: tuple[int, int], influence: Influence, top: list[tuple[str, int, float]]) -> str:
+    shares, (row, column) = influence.shares(patch), divmod(patch, grid[1])
+    rows = "".join(
+        f"<tr><td style='padding-right:12px'>{'RGB' if name == 'rgb' else 'depth'}</td><td style='padding-right:12px'>row "
+        f"{k // grid[1] + 1}, column {k % grid[1] + 1}</td><td style='text-align:right'>{100 * moved:+.1f} cm</td></tr>"
+        for name, k, moved in top)
+    said = (f"{shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour" if sum(shares.values())
+            else "nothing that is visible moves it")
+    return _words(f"<b>Row {row + 1}, column {column + 1}: {float(influence.base[patch]):.2f} m predicted; {said}.</b>"
+                  f"<div>Taken away, these move it most:</div><table>{rows}</table>", is_html=True)
+
+
+def explore_attention(session: Session, **options) -> AttentionExplorer:
+    """Ask a patch what its depth comes from; see :class:`AttentionExplorer`."""
+    return AttentionExplorer(session, **options)
+
+
+__all__ = ["AttentionExplorer", "explore_attention", "rank_correlation"]

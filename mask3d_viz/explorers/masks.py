@@ -1,0 +1,222 @@
+"""Hide and guess: two ratio sliders, painting per modality, prediction, truth and signed error, the opponents beside."""
+
+from __future__ import annotations
+
+from html import escape
+
+import ipywidgets as widgets
+import numpy as np
+
+from mask3d_core.errors import Mask3DError
+from mask3d_core.masking import NEVER, visible_count
+from mask3d_viz import style
+from mask3d_viz.explorers.base import STILL_WIDTH, Explorer
+from mask3d_viz.images import depth_image, depth_range, error_image, error_limit
+from mask3d_viz.predictions import Shown
+from mask3d_viz.reconstruction import panel
+from mask3d_viz.session import COLOR_SOURCES, Session
+from mask3d_viz.widgets.patch_image import NOTHING_MEASURED, PatchImage
+
+PRESETS = {"80 / 80": (0.8, 0.8), "80 / 95": (0.8, 0.95), "RGB only": (0.0, 1.0), "depth only": (1.0, 0.8),
+           "nothing hidden": (0.0, 0.0)}
+WORDS = {"mean": "mean of the visible", "nearest": "nearest visible pixel", "linear_inverse": "spline in 1/depth",
+         "color_guided": "colour-guided spline"}
+SEEN = ("rgb", "depth")
+
+
+class MaskExplorer(Explorer):
+    """RGB seen, depth seen, prediction, truth and signed error of one frame, under the reader's masks.
+
+    Args:
+        session: what it shows and changes.
+        width: of each picture at most, CSS pixels.
+    """
+
+    function = "explore_masks"
+
+    def __init__(self, session: Session, width: int = 400):
+        super().__init__(session)
+        blank = np.zeros((*session.model()[0].config.image_size, 3), np.uint8)
+        make = lambda label, **more: PatchImage.of(blank, session.patch, label=label, max_width=width, **more)  # noqa: E731
+        self.pictures = {
+            "rgb": make("RGB seen", ratio_control=True, can_paint=True),
+            "depth": make("Depth seen", ratio_control=True, can_paint=True),
+            "prediction": make("Prediction", mask_style="none"), "truth": make("Truth", mask_style="none"),
+            "error": make("Error: prediction − truth", mask_style="none")}
+        self._build_controls()
+        self.evidence = widgets.HTML()
+        row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="14px", align_items="flex-start")
+        tiles = [widgets.Box([p], layout=widgets.Layout(flex="1 1 240px", max_width=f"{width + 12}px", min_width="200px"))
+                 for p in self.pictures.values()]
+        self.tiles = widgets.Box([*tiles, self.evidence], layout=row)
+        self.children = [self.controls, self.message, self.tiles]
+        self._listen()
+        self.begin()
+
+    def _build_controls(self) -> None:
+        session = self.session
+        plain = {"layout": widgets.Layout(width="auto")}
+        self.frame = widgets.BoundedIntText(min=0, max=len(session.frames) - 1, description="frame",
+                                            layout=widgets.Layout(width="150px"))
+        self.seed = widgets.BoundedIntText(min=0, max=10**6, description="seed", layout=widgets.Layout(width="150px"))
+        self.new_mask = widgets.Button(description="new mask", tooltip="another seed: other patches, as many", **plain)
+        self.presets = [widgets.Button(description=name, tooltip=f"{a:.0%} of RGB and {b:.0%} of depth hidden", **plain)
+                        for name, (a, b) in PRESETS.items()]
+        self.undo = widgets.Button(description="undo", tooltip="take the last change back", **plain)
+        self.color_source = widgets.Dropdown(options=COLOR_SOURCES, description="colour", tooltip="whose colour it sees",
+                                             layout=widgets.Layout(width="210px"))
+        self.is_pasted = widgets.Checkbox(description="paste in seen depth", indent=False, **plain)
+        self.hide_object = widgets.Button(description="hide this object", **plain,
+                                          tooltip="hide the depth of the selected object and show all colour: does "
+                                                  "colour alone bring it back?")
+        self.words = widgets.HTML()
+        everything = [self.frame, self.seed, self.new_mask, *self.presets, self.undo, self.color_source, self.is_pasted,
+                      self.hide_object, self.words]
+        self.controls = widgets.Box(everything, layout=widgets.Layout(display="flex", flex_flow="row wrap",
+                                                                     grid_gap="6px", align_items="center"))
+
+    def _listen(self) -> None:
+        for name in ("frame", "seed", "color_source", "is_pasted"):
+            getattr(self, name).observe(lambda change, name=name: self.wish(**{name: change["new"]}), "value")
+        self.new_mask.on_click(lambda _: self.wish(seed=self.session.state.seed + 1))
+        for button in self.presets:
+            button.on_click(lambda b: self.wish(**dict(zip(("rgb_ratio", "depth_ratio"), PRESETS[b.description])),
+                                                painted_rgb=(), painted_depth=()))
+        self.undo.on_click(lambda _: self.session.undo())
+        self.hide_object.on_click(lambda _: self._hide_selected())
+        for name, picture in self.pictures.items():
+            picture.observe(lambda change: self.wish(hover=change["new"]), "hover")
+            picture.observe(lambda change: self.wish(selection=tuple(change["new"])), "selection")
+        for name in SEEN:
+            picture = self.pictures[name]
+            picture.observe(lambda change, name=name: self._slide(name, change["new"]), "hidden_count")
+            picture.observe(lambda change: None if change["new"] else self.session.end_gesture(), "is_dragging")
+            picture.observe(lambda change, name=name: self._stroke(name, change["new"]), "stroke")
+            picture.observe(lambda change, name=name: self._request(name, change["new"]), "request")
+
+    def _slide(self, name: str, hidden: int) -> None:
+        count = int((self.session.ranks(name) < NEVER).sum())
+        self.wish(f"{name} slider", **{f"{name}_ratio": hidden / count if count else 1.0})
+
+    def _stroke(self, name: str, stroke: dict) -> None:
+        if stroke and not self.is_following:
+            self.session.paint(name, stroke["patches"], stroke["value"])
+
+    def _request(self, name: str, request: dict) -> None:
+        if request and not self.is_following:
+            if request["what"] == "undo":
+                self.session.undo()
+            else:
+                self.wish(**{f"painted_{name}": ()})
+
+    def _hide_selected(self) -> None:
+        selection = self.session.state.selection
+        if not selection:
+            return self.say("Select a patch on an object first.", warns=True)
+        try:
+            self.session.hide_object(selection[-1])
+        except Mask3DError as problem:
+            self.say(str(problem), warns=True)
+
+    def follow(self, changed: frozenset[str]) -> None:
+        """Move the widgets to the state."""
+        state = self.session.state
+        for name in ("frame", "seed", "color_source", "is_pasted"):
+            if name in changed:
+                getattr(self, name).value = getattr(state, name)
+        for picture in self.pictures.values():
+            if "hover" in changed:
+                picture.hover = state.hover
+            if "selection" in changed:
+                picture.selection = list(state.selection)
+        if changed & {"frame", "depth_range", "colormap"}:
+            self._draw_frame()
+        if changed & {"frame", "seed"}:
+            for name in SEEN:
+                ranks = self.session.ranks(name)
+                self.pictures[name].set_ranks(np.minimum(ranks, NOTHING_MEASURED), lowest="shown first")
+        if changed & {"frame", "seed", "rgb_ratio", "depth_ratio", "painted_rgb", "painted_depth"}:
+            for name in SEEN:
+                self._hide(name)
+            self.words.value = f'<span style="font-size:13px">{escape(self.session.words())}</span>'
+        if changed & {"is_pasted", "depth_range", "colormap"} and self.studio.shown is not None:
+            self.show()
+
+    def _hide(self, name: str) -> None:
+        state, picture = self.session.state, self.pictures[name]
+        count = int((self.session.ranks(name) < NEVER).sum())
+        picture.hidden_count = count - visible_count(getattr(state, f"{name}_ratio"), count)
+        painted = np.zeros(picture.count, np.uint8)
+        for patch, value in getattr(state, f"painted_{name}"):
+            painted[patch] = value
+        picture.painted = painted.tobytes()
+
+    def limits(self) -> tuple[float, float]:
+        """The metric range of all depth pictures: locked by the reader, or the frame's own."""
+        batch = self.session.batch()
+        if self.session.state.depth_range is not None:
+            return self.session.state.depth_range
+        return depth_range(batch.depth[0], batch.is_valid[0]) if batch.is_valid.any() else (0.5, 4.0)
+
+    def _draw_frame(self) -> None:
+        batch, colormap = self.session.batch(), self.session.state.colormap
+        truth = depth_image(batch.depth[0], batch.is_valid[0], self.limits(), colormap)
+        for name in ("depth", "truth"):
+            self.pictures[name].set_picture(truth)
+            self.pictures[name].set_bar(colormap, self.limits())
+
+    def show(self) -> None:
+        """Draw the newest prediction, dimmed where a newer one is on its way."""
+        shown, is_stale = self.studio.shown, self.studio.is_stale
+        for name in ("prediction", "error"):
+            self.pictures[name].stale = is_stale or bool(self.studio.error)
+        if shown is None or is_stale:
+            return
+        r, state = shown.reconstruction, self.session.state
+        depth = r.pasted if state.is_pasted else r.prediction
+        end = error_limit(r.prediction, r.depth, r.is_valid)
+        self.pictures["rgb"].set_picture(r.color)
+        self.pictures["prediction"].set_picture(depth_image(depth, None, self.limits(), state.colormap))
+        self.pictures["prediction"].set_bar(state.colormap, self.limits())
+        self.pictures["prediction"].note = ("scale assumed: no depth visible" if r.is_scale_assumed
+                                            else "seen depth pasted in" if state.is_pasted else "nothing pasted")
+        self.pictures["error"].set_picture(error_image(depth, r.depth, r.is_valid, end))
+        self.pictures["error"].set_bar(style.ERROR_COLORMAP, (-end, end))
+        values = shown.patch_values()
+        for name, picture in self.pictures.items():
+            picture.set_values({"truth": values["truth"], "prediction": values["prediction"],
+                                "error": values["error"] * 100}, {"truth": "m", "prediction": "m", "error": "cm"},
+                               digits={"error": 1}, signed=("error",))
+        self.evidence.value = evidence_html(shown)
+
+    def still(self, theme: str = "light") -> np.ndarray:
+        """The panel of the newest prediction."""
+        shown = self.studio.shown or self.studio.now()
+        return panel(shown.reconstruction, pasted=self.session.state.is_pasted, theme=theme, width=STILL_WIDTH)
+
+
+def evidence_html(shown: Shown) -> str:
+    """A small table: the model beside its opponents over the hidden measured pixels, the best one marked."""
+    rows = [("Mask3D", shown.reconstruction.scores), *((WORDS[name], s) for name, s in shown.opponents.items())]
+    rows = [(name, scores) for name, scores in rows if scores]
+    if not rows:
+        return "<p style='font-size:13px'>No hidden pixel was measured, so there is nothing to score.</p>"
+    best = min(rows, key=lambda row: row[1]["abs_rel"])[0]
+    cells = "".join(
+        f"<tr style='{'font-weight:600' if name == best else ''}'><td style='padding-right:14px'>{escape(name)}"
+        f"{' ◂ best' if name == best else ''}</td><td style='text-align:right;padding-right:14px'>{s['abs_rel']:.3f}</td>"
+        f"<td style='text-align:right;padding-right:14px'>{100 * s['mae']:.1f}</td>"
+        f"<td style='text-align:right'>{s['delta1']:.3f}</td></tr>" for name, s in rows)
+    head = "".join(f"<th style='text-align:{a};padding-right:14px;font-weight:500'>{t}</th>" for t, a in (
+        ("over hidden measured pixels", "left"), ("AbsRel", "right"), ("mean error, cm", "right"), ("δ1", "right")))
+    note = "" if shown.opponents else "<div>No depth is visible: interpolation has nothing to start from.</div>"
+    return (f"<table style='font-size:13px;border-collapse:collapse'><tr>{head}</tr>{cells}</table>{note}"
+            f"<div style='font-size:12px;opacity:.75'>one frame, one mask; predicted in {1000 * shown.seconds:.0f} ms</div>")
+
+
+def explore_masks(session: Session, **options) -> MaskExplorer:
+    """Hide patches by two sliders or by hand and see prediction, truth and error; see :class:`MaskExplorer`."""
+    return MaskExplorer(session, **options)
+
+
+__all__ = ["MaskExplorer", "evidence_html", "explore_masks"]

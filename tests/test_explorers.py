@@ -1,0 +1,240 @@
+"""Explorers without a browser: driven through their widgets' traits and through the session, stale results included."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from test_training import MODEL
+
+pytest.importorskip("anywidget", reason="the lab's packages are not installed (pip install -e '.[lab]')")
+
+from mask3d_core.models import Mask3D
+from mask3d_core.sources import open_source
+from mask3d_core.evaluation.influence import measure_influence
+from mask3d_viz.explorers.attention import explore_attention, rank_correlation
+from mask3d_viz.explorers.depth import explore_depth
+from mask3d_viz.explorers.explore import explore
+from mask3d_viz.explorers.masks import evidence_html, explore_masks
+from mask3d_viz.explorers.studio import studio_of
+from mask3d_viz.session import HIDDEN, Session
+
+
+@pytest.fixture(scope="module")
+def frames():
+    source = open_source("rooms", count=3, seed=4, views_per_room=1, height=72, width=96, sensor=1.0)
+    return [source.read(i) for i in range(3)]
+
+
+@pytest.fixture
+def session(frames):
+    torch.manual_seed(0)
+    model = Mask3D(MODEL).eval()
+    model.set_depth_statistics(0.5, 0.3)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return Session(frames, {"shipped": model})
+
+
+def wait(session):
+    assert studio_of(session).worker.wait(60)
+
+
+def test_the_hand_on_a_picture_changes_the_session_and_the_pictures_follow(session):
+    explorer = explore_masks(session)
+    rgb, depth, prediction = (explorer.pictures[n] for n in ("rgb", "depth", "prediction"))
+    assert int(rgb.hidden.sum()) == 16 and np.array_equal(rgb.hidden.ravel(), session.is_masked("rgb"))
+    before = prediction.pixels
+    for hidden in (12, 8, 4):  # as the browser's slider sends it
+        rgb.hidden_count = hidden
+    rgb.is_dragging = True
+    rgb.is_dragging = False
+    assert session.state.rgb_ratio == 0.2 and int((~session.is_masked("rgb")).sum()) == 16
+    wait(session)
+    assert prediction.pixels != before and not prediction.stale
+    session.undo()
+    assert session.state.rgb_ratio == 0.8 and rgb.hidden_count == 16, "one gesture, one undo"
+    showable = int(np.flatnonzero(session.ranks("depth") < 20)[0])
+    depth.stroke = {"number": 1, "patches": [showable], "value": HIDDEN}
+    assert session.state.painted_depth == ((showable, HIDDEN),) and depth.hidden.ravel()[showable]
+    depth.request = {"number": 1, "what": "clear"}
+    assert session.state.painted_depth == ()
+    depth.request = {"number": 2, "what": "undo"}
+    assert session.state.painted_depth == ((showable, HIDDEN),)
+    wait(session)
+    explorer.close()
+
+
+def test_one_selection_everywhere_and_two_explorers_are_linked(session):
+    first, second = explore_masks(session), explore_masks(session)
+    first.pictures["truth"].hover = 7
+    first.pictures["error"].selection = [3, 4]
+    for explorer in (first, second):
+        assert all(p.hover == 7 and p.selection == [3, 4] for p in explorer.pictures.values())
+    second.seed.value = 5
+    assert session.state.seed == 5 and first.seed.value == 5
+    assert np.array_equal(first.pictures["rgb"].hidden.ravel(), session.is_masked("rgb"))
+    first.close()
+    session.change(frame=1)
+    assert second.frame.value == 1 and first.frame.value == 0, "a closed view listens no more"
+    wait(session)
+    second.close()
+
+
+def test_what_is_not_the_newest_is_marked_stale_and_an_overtaken_result_is_never_shown(session):
+    explorer, studio = explore_masks(session), studio_of(session)
+    gate, real, shown = threading.Event(), studio.predictions.now, []
+
+    def slow():
+        result = real()
+        assert gate.wait(60)
+        return result
+
+    studio.predictions.now = slow
+    studio.on(lambda: shown.append(studio.shown.key) if not studio.is_stale else None)
+    session.change(seed=1)
+    assert explorer.pictures["prediction"].stale and explorer.pictures["error"].stale
+    session.change(seed=2)
+    gate.set()
+    wait(session)
+    studio.predictions.now = real
+    assert not explorer.pictures["prediction"].stale
+    assert set(shown) == {real().key}, "only the newest state's prediction was shown"
+    explorer.close()
+
+
+def test_controls(session):
+    explorer = explore_masks(session)
+    next(b for b in explorer.presets if b.description == "RGB only").click()
+    assert (session.state.rgb_ratio, session.state.depth_ratio) == (0.0, 1.0)
+    wait(session)
+    assert "scale assumed" in explorer.pictures["prediction"].note and "No depth is visible" in explorer.evidence.value
+    explorer.undo.click()
+    explorer.new_mask.click()
+    assert session.state.seed == 1 and session.state.depth_ratio == 0.8
+    explorer.color_source.value = "grey"
+    wait(session)
+    assert len(set(explorer.pictures["rgb"].pixels)) == 1
+    plain = explorer.pictures["prediction"].pixels
+    explorer.is_pasted.value = True
+    assert explorer.pictures["prediction"].pixels != plain
+    assert "pasted in" in explorer.pictures["prediction"].note
+    explorer.hide_object.click()
+    assert "Select a patch" in explorer.message.value
+    explorer.close()
+
+
+def test_what_cannot_be_is_said_in_the_panel(session):
+    explorer = explore_masks(session)
+    session.change(rgb_ratio=1.0, depth_ratio=1.0)
+    wait(session)
+    assert "visible token" in explorer.message.value and explorer.pictures["prediction"].stale
+    session.change(depth_ratio=0.5)
+    wait(session)
+    assert explorer.message.value == "" and not explorer.pictures["prediction"].stale
+    explorer.wish(frame=99)
+    assert "frame must be" in explorer.message.value and explorer.frame.value == 0
+    explorer.close()
+
+
+def test_every_view_has_a_still_a_line_of_text_and_its_code(session, frames):
+    explorer = explore_masks(session)
+    session.change(seed=3, rgb_ratio=0.5)
+    wait(session)
+    data = explorer._repr_mimebundle_()
+    data = data[0] if isinstance(data, tuple) else data
+    assert data["text/plain"].startswith("MaskExplorer: frame 0, 10 of 20 RGB patches")
+    assert len(data["image/png"]) > 1000 and explorer.still().ndim == 3
+    other = Session(frames, dict(session.checkpoints))
+    made = {}
+    exec(explorer.code(), {"session": other, "explore_masks": lambda s: made.setdefault("view", explore_masks(s))})
+    assert other.state == session.state and made["view"].pictures["rgb"].hidden.tolist() == explorer.pictures[
+        "rgb"].hidden.tolist()
+    assert "best" in evidence_html(studio_of(session).shown)
+    for view in (explorer, made["view"]):
+        view.close()
+
+
+def test_the_clouds_follow_the_session_and_the_session_the_clouds(session, tmp_path):
+    explorer = explore_depth(session)
+    cloud = explorer.cloud
+    measured = int(session.batch().is_valid.sum())
+    assert len(cloud.points(0).pixel) == measured and len(cloud.points(1).pixel) == 64 * 80
+    assert cloud.mode == "kind" and set(np.unique(cloud.points(1).kind)) == {0, 1, 2}
+    before = cloud.positions_1
+    session.change(seed=4, color_mode="error", hover=3, selection=(1, 2))
+    wait(session)
+    assert cloud.positions_1 != before and cloud.mode == "error" and cloud.hover == 3 and cloud.selection == [1, 2]
+    error = cloud.points(1).values[1]
+    r = studio_of(session).shown.reconstruction
+    np.testing.assert_allclose(np.nanmean(np.abs(error)), 1000 * np.abs(r.prediction - r.depth)[r.is_valid].mean(), rtol=1e-3)
+    assert np.isnan(error).sum() == (~r.is_valid).sum(), "no error where nothing was measured"
+    cloud.mode = "color"
+    cloud.selection = [5]
+    cloud.camera = {**cloud.camera, "yaw": 55.0}
+    assert session.state.color_mode == "rgb" and session.state.selection == (5,) and session.state.camera["yaw"] == 55.0
+    session.undo()
+    assert cloud.camera["yaw"] != 55.0 or session.state.camera is None
+    assert [p.name for p in explorer.save_ply(tmp_path)] == ["truth.ply", "prediction.ply"]
+    session.change(depth_ratio=1.0)
+    wait(session)
+    assert "scale assumed" in cloud.note
+    explorer.close()
+
+
+def test_explore_is_all_of_it_on_one_session(session):
+    view = explore(session)
+    view.masks.pictures["rgb"].hidden_count = 4
+    wait(session)
+    assert session.state.rgb_ratio == 0.2 and not view.depth.cloud.stale
+    view.depth.cloud.hover = 9
+    assert view.masks.pictures["error"].hover == 9
+    still = view.still()
+    assert still.ndim == 3 and still.shape[0] > 500
+    data = view._repr_mimebundle_()
+    assert "image/png" in (data[0] if isinstance(data, tuple) else data)
+    assert view.code().endswith("explore(session)")
+    view.close()
+    session.change(seed=8)
+    wait(session)
+    assert view.masks.seed.value == 0, "closed with all its parts"
+
+
+def test_a_patch_is_asked_and_answers_with_what_moves_it(session):
+    explorer = explore_attention(session)
+    assert "Click a patch" in explorer.answer.value
+    explorer.pictures["rgb"].selection = [7]
+    assert explorer.worker.wait(120) and "2 from" not in explorer.message.value
+    influence = measure_influence(session.model()[0], session.batch(), session.masks())
+    shares = influence.shares(7)
+    assert f"{shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour" in explorer.answer.value
+    heat = np.frombuffer(explorer.pictures["rgb"].heat, "<f4")
+    np.testing.assert_allclose(heat, influence.rgb_moves[7].numpy() * 100, rtol=1e-4, atol=1e-4)
+    assert np.isnan(heat).sum() == session.is_masked("rgb").sum()
+    arrows = [a for n in ("rgb", "depth") for a in explorer.pictures[n].arrows]
+    assert arrows and all(a["to"] == 7 and a["from"] != 7 for a in arrows)
+    assert "Rank correlation" in explorer.mass.value and "often disagree" in explorer.mass.value
+    asked = []
+    explorer.worker.ask = lambda *_: asked.append(1)
+    session.change(selection=(3,))
+    assert not asked and explorer.sentence().startswith("Patch 3:"), "one pass answers for every patch"
+    del explorer.worker.ask
+    session.change(seed=6)
+    wait(session)
+    assert explorer.worker.wait(120) and explorer.sentence().startswith("Patch 3:")
+    visible = int(np.flatnonzero(~session.is_masked("rgb"))[0])
+    session.change(selection=(visible,), layer=-2, head="1")
+    assert explorer.layer.value == -2 and explorer.head.value == "1"
+    assert np.isfinite(np.frombuffer(explorer.pictures["attention rgb"].heat, "<f4")).any()
+    session.change(head="15")
+    assert "head must be" in explorer.message.value
+    assert explorer.still().shape[1] == 1200 and "explore_attention" in explorer.code()
+    explorer.close()
+
+
+def test_rank_correlation():
+    assert rank_correlation(np.array([1, 2, 3, 9]), np.array([2, 3, 5, 100])) == pytest.approx(1)
+    assert rank_correlation(np.array([1, 2, 3]), np.array([3, 2, 1])) == pytest.approx(-1)
+    assert rank_correlation(np.array([1, 1, 2, 2]), np.array([0, 1, 0, 1])) == pytest.approx(0)
+    assert np.isnan(rank_correlation(np.array([1, 1, 1]), np.array([3, 2, 1])))
