@@ -66,7 +66,7 @@ def page(tmp_path):
     with running_lab(tmp_path / "lab") as address, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1300})
-        page.set_default_timeout(180_000)
+        page.set_default_timeout(90_000)
         page.elsewhere, page.faults = [], []
         page.on("request", lambda r: None if r.url.startswith((address, address.replace("http", "ws"), "data:", "blob:"))
                 else page.elsewhere.append(r.url))
@@ -78,29 +78,39 @@ def page(tmp_path):
         browser.close()
 
 
-def pixels(page, selector: str, number: int = 0) -> str:
-    """A canvas as a data URL, for telling whether it changed."""
-    return page.evaluate("([s, n]) => document.querySelectorAll(s)[n].toDataURL()", [selector, number])
-
-
 def test_a_newcomer_hides_patches_turns_a_cloud_and_points_at_a_patch(page):
     page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     canvas = ".jp-OutputArea-output .patch-image canvas"
     page.wait_for_selector(canvas)
     page.wait_for_function("document.querySelectorAll('.jp-OutputArea-output .patch-image canvas').length >= 5")
     page.wait_for_function("document.querySelector('.jp-OutputArea-output')?.textContent.includes('AbsRel')")
-    sliders = page.locator(".jp-OutputArea-output .patch-image input[type=range]:visible")
-    before = pixels(page, canvas, 2)
+    page.wait_for_function(READY)
     said = page.locator(".jp-OutputArea-output").first.inner_text()
     assert "60 of 300 patches visible" in said and "Mask3D" in said and "spline in 1/depth" in said
-    slider = page.locator(".jp-OutputArea-output .patch-image").nth(1).locator("input[type=range]").last
+    pictures = page.locator(".jp-OutputArea-output .patch-image")
+    look = "n => document.querySelectorAll('.jp-OutputArea-output .patch-image')[n].querySelector('canvas').toDataURL()"
+    before = [page.evaluate(look, n) for n in range(5)]
+    slider = pictures.nth(1).locator("input[type=range]").last
     slider.scroll_into_view_if_needed()
-    slider.focus()
-    for _ in range(40):
-        page.keyboard.press("ArrowLeft")
-    page.wait_for_function("([s, n, old]) => document.querySelectorAll(s)[n].toDataURL() !== old", arg=[canvas, 2, before])
-    page.wait_for_function("document.querySelector('.jp-OutputArea-output').innerText.includes('100 of 300 depth patches')")
-    assert sliders.count() >= 2
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)  # half of the depth patches
+    page.wait_for_function(f"old => ({look})(2) !== old", arg=before[2])
+    after = [page.evaluate(look, n) for n in range(5)]
+    assert after[1] != before[1] and after[4] != before[4], "the mask and the error moved with it"
+    assert after[0] == before[0] and after[3] == before[3], "colour and truth did not"
+    words = page.locator(".jp-OutputArea-output").first.inner_text()
+    assert "60 of 300 RGB patches and 60 of 300 depth" not in words and "60 of 300 RGB patches and 15" in words
+    cloud = page.locator(".jp-OutputArea-output canvas.m3c-canvas").first
+    picture = cloud.screenshot()
+    box = cloud.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4 + 80, box["y"] + box["height"] / 2 - 20, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    assert cloud.screenshot() != picture, "the cloud has turned"
+    pictures.nth(3).locator("canvas").first.hover()
+    page.wait_for_function("[...document.querySelectorAll('.pi-readout')].every(e => e.textContent.includes('truth'))")
     assert not page.faults, page.faults
     assert not page.elsewhere, page.elsewhere
 
