@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +18,20 @@ SLOW = 0.1  # seconds from which work is slow
 
 @dataclass(frozen=True)
 class Wish:
-    """What a view wants, and whom to tell."""
+    """What a view wants, whom to tell, and on which event loop (None: in ``wait``)."""
 
     number: int
     work: Callable[[], Any]
     done: Callable[[Any, BaseException | None], None]
     asked: float
+    loop: asyncio.AbstractEventLoop | None
 
 
 class Worker:
     """One thread that does the newest wish the moment it is free and forgets those that were overtaken.
+
+    Results are handed over on the event loop that the wish came from (a kernel's: there the hand's own messages arrive
+    too, so that a view is never moved by two threads at once); without a running loop, in :meth:`wait`.
 
     Args:
         rest: seconds without a newer wish that slow work waits for.
@@ -35,20 +43,25 @@ class Worker:
         self.seconds = 0.0  # of the last run
         self._wish: Wish | None = None
         self._number, self._finished, self._is_closed = 0, 0, False
+        self._arrived: deque[tuple[Wish, Any, BaseException | None]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def ask(self, work: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> int:
-        """Wish for ``work()``; ``done(result, error)`` is called on the worker's thread, unless a newer wish overtakes.
+        """Wish for ``work()``; ``done(result, error)`` is called with what came of it, unless a newer wish overtakes.
 
         Returns:
             The wish's number; they grow.
         """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("this worker is closed")
             self._number += 1
-            self._wish = Wish(self._number, work, done, time.perf_counter())
+            self._wish = Wish(self._number, work, done, time.perf_counter(), loop)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="mask3d-worker", daemon=True)
                 self._thread.start()
@@ -61,14 +74,21 @@ class Worker:
         return self._finished < self._number
 
     def wait(self, timeout: float = 60.0) -> bool:
-        """Until no wish is open; False when the time ran out."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self.is_busy, timeout)
+        """Until no wish is open; False when the time ran out. What has arrived is handed over here."""
+        end = time.monotonic() + timeout
+        while True:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._arrived or not self.is_busy, max(0.0, end - time.monotonic())):
+                    return False
+                if not self.is_busy:
+                    return True
+            self._hand_over()
 
     def close(self) -> None:
         """End the thread after what it is doing."""
         with self._changed:
             self._is_closed, self._wish, self._finished = True, None, self._number
+            self._arrived.clear()
             self._changed.notify_all()
 
     def _next(self) -> Wish | None:
@@ -93,16 +113,30 @@ class Worker:
             except Exception as problem:  # a view shows it; the thread lives on
                 error = problem
             self.seconds = time.perf_counter() - began
-            if self._wish is None or error is not None:
-                try:
-                    wish.done(result, error)
-                except Exception:  # a listener's fault is no reason to stop listening to the hand
-                    import traceback
-
-                    traceback.print_exc()
             with self._changed:
-                self._finished = max(self._finished, wish.number)
+                self._arrived.append((wish, result, error))
                 self._changed.notify_all()
+            if wish.loop is not None:
+                with suppress(RuntimeError):  # the loop was closed meanwhile: as without one
+                    wish.loop.call_soon_threadsafe(self._hand_over)
+
+    def _hand_over(self) -> None:
+        while True:
+            try:
+                arrived = self._arrived.popleft()
+            except IndexError:
+                return
+            self._tell(*arrived)
+
+    def _tell(self, wish: Wish, result: Any, error: BaseException | None) -> None:
+        if wish.number == self._number and not self._is_closed:
+            try:
+                wish.done(result, error)
+            except Exception:  # a listener's fault is no reason to stop listening to the hand
+                traceback.print_exc()
+        with self._changed:
+            self._finished = max(self._finished, wish.number)
+            self._changed.notify_all()
 
 
 __all__ = ["REST", "SLOW", "Worker"]

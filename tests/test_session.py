@@ -1,5 +1,6 @@
 """The session: one state, its history, who is told, what it names; the worker; predictions."""
 
+import asyncio
 import threading
 import time
 
@@ -212,6 +213,37 @@ def test_the_newest_wish_wins():
         worker.ask(lambda name=name: name, done)
     gate.set()
     assert worker.wait(10) and results == ["fourth"], "the first was overtaken, the others never began"
+    worker.close()
+
+
+def test_results_arrive_where_the_hand_does():
+    """On a kernel's event loop, never on the worker's thread: there they would move a view under the reader's hand."""
+    worker, seen = Worker(), []
+
+    async def kernel():
+        worker.ask(threading.get_ident, lambda result, error: seen.append((result, threading.get_ident())))
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if seen:
+                return
+
+    asyncio.run(kernel())
+    worked, told = seen[0]
+    assert worked != told == threading.get_ident() and not worker.is_busy
+    worker.ask(lambda: None, lambda *_: seen.append("without a loop"))
+    while not worker._arrived:
+        time.sleep(0.01)
+    assert len(seen) == 1 and worker.wait(10) and seen[-1] == "without a loop"
+    worker.close()
+
+
+def test_a_result_that_was_overtaken_on_its_way_is_not_handed_over():
+    worker, seen = Worker(), []
+    worker.ask(lambda: "old", lambda result, error: seen.append(result))
+    while not worker._arrived:
+        time.sleep(0.01)
+    worker.ask(lambda: "new", lambda result, error: seen.append(result))
+    assert worker.wait(10) and seen == ["new"]
     worker.close()
 
 

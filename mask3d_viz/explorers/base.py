@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +36,7 @@ class Explorer(widgets.VBox):
         self.add_class("mask3d-explorer")
         self.session, self.studio = session, studio_of(session)
         self.message = widgets.HTML(layout=widgets.Layout(margin="0"))
-        self._is_following = False
+        self._moved_by = threading.local()
         self._ends: list = []
 
     def begin(self) -> None:
@@ -57,21 +58,21 @@ class Explorer(widgets.VBox):
 
     @property
     def is_following(self) -> bool:
-        """True while the explorer itself moves its widgets: what they then say is no wish of the reader's."""
-        return self._is_following
+        """True while the explorer itself moves its widgets, on this thread: what they say then is no reader's wish."""
+        return getattr(self._moved_by, "explorer", False)
 
     @contextmanager
     def following(self):
         """Move own widgets without taking that for the reader's hand."""
-        before, self._is_following = self._is_following, True
+        before, self._moved_by.explorer = self.is_following, True
         try:
             yield
         finally:
-            self._is_following = before
+            self._moved_by.explorer = before
 
     def wish(self, gesture: str = "", **values: Any) -> None:
         """Change the session as the reader asked; what cannot be is said in the panel."""
-        if self._is_following:
+        if self.is_following:
             return
         try:
             self.session.change(gesture, **values)
