@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mask3d_core.shapes import Float
-from mask3d_core.spline_energy import Level, Weight, least, neighbours
+from mask3d_core.spline_energy import Level, Weight, as_products, least, neighbours
 
 _SMOOTHING = 3  # Chebyshev steps before and after each coarse correction
 _LARGEST = 4.0  # bound of the eigenvalues of the Jacobi-scaled equations: each squared difference has at most 4 terms
 _BAND = 25.0  # the smoother works on eigenvalues from _LARGEST / _BAND up to _LARGEST
 _KINK = 0.1  # cost of a kink per fixed neighbour, as a share of the diagonal; this and the next found by trial
 _KINK_BELOW = 0.5  # share of the finer grid's costs that a coarse cell inherits from each of its four pixels
+_SMALL = 5000  # cells of a grid whose equations are cheaper as matrix products, on a CPU
 _FIRST = 2  # cycles on each coarser grid on the way to the start
 
 
@@ -40,6 +41,9 @@ def build_levels(free: Float[Tensor, "b h w"], across: Weight, down: Weight, sti
             bend = (weight * least(*neighbours(across, 2)), weight * least(*neighbours(down, 1)),
                     2 * weight * least(*neighbours(across, 1), *neighbours(down, 2)))
         level = Level(free, across, down, bend)
+        height, width = free.shape[1:]
+        if free.device.type == "cpu" and not isinstance(across, Tensor) and height * width <= _SMALL:
+            level.dense = as_products(height, width, across, down, bend, free.dtype)
         diagonal = level.diagonal()
         if number > 0:
             level.kink = free * _KINK * _fixed_neighbours(free) * diagonal

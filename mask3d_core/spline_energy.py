@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class Level:
         kink: on coarse grids, what a correction costs more than these equations know: interpolated to the finer grid
             and cut off at fixed pixels, it has a kink there. Without it the cycles gain 0.3 instead of 0.8 each.
         factor: on the coarsest grid, the Cholesky factor of its equations (b, n, n).
+        dense: the equations of a small grid with equal conductances as two products, see :func:`as_products`.
     """
 
     free: Tensor
@@ -40,10 +42,15 @@ class Level:
     scaling: Tensor | None = None
     kink: Tensor | None = None
     factor: Tensor | None = None
+    dense: tuple[Tensor, Tensor] | None = None
 
     def apply(self, u: Tensor) -> Tensor:
         """Half the gradient of the energy, at free cells: the divergence of flows across the edges."""
         *batch, height, width = u.shape
+        if self.dense is not None:
+            right, left = self.dense
+            here, twist = (u @ right).split(width, dim=-1)
+            return (here + left @ torch.cat([u, twist], dim=-2)).mul_(self.free)
         slope_x, slope_y = u[..., 1:] - u[..., :-1], u[..., 1:, :] - u[..., :-1, :]
         all_x, all_y = u.new_zeros(*batch, height, width + 1), u.new_zeros(*batch, height + 1, width)
         flow_x, flow_y = all_x[..., 1:-1], all_y[..., 1:-1, :]
@@ -82,6 +89,32 @@ class Level:
                 for column in (0, 1):
                     out[..., row:height - 1 + row, column:width - 1 + column] += self.bend[2]
         return out
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is remembered must serve training too
+def as_products(height: int, width: int, across: float, down: float, bend: tuple[float, float, float] | None,
+                dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The equations of a grid with equal conductances as products from the right and from the left.
+
+    With L = D1' D1 (stretching) and B = D2' D2 (bending) of one axis, half the gradient is
+    u (a Lx + b0 Bx) + (d Ly + b1 By) u + b2 Ly u Lx. Four operations instead of thirty: on small grids, where each
+    operation costs more than its numbers, most of the time.
+
+    Returns:
+        (width, 2 width) and (height, 2 height), on the CPU; remembered.
+    """
+    bend = bend or (0.0, 0.0, 0.0)
+
+    def stretching_and_bending(length: int) -> tuple[Tensor, Tensor]:
+        slope = torch.diff(torch.eye(length, dtype=dtype), dim=0)
+        moment = torch.diff(slope, dim=0)
+        return slope.T @ slope, moment.T @ moment
+
+    stretch_x, bend_x = stretching_and_bending(width)
+    stretch_y, bend_y = stretching_and_bending(height)
+    return (torch.cat([across * stretch_x + bend[0] * bend_x, stretch_x], dim=1),
+            torch.cat([down * stretch_y + bend[1] * bend_y, bend[2] * stretch_y], dim=1))
 
 
 def _scatter(out: Tensor, rows: int, columns: int, weight: Weight, squares: tuple[int, ...]) -> None:
