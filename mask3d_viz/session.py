@@ -11,7 +11,7 @@ import dataclasses
 import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ SHOWN, HIDDEN = 2, 1  # a patch painted by hand
 COLOR_SOURCES = ("own", "grey", "another frame", "shuffled")
 VIEWS = ("camera", "three-quarter", "front", "top")
 COLOR_MODES = ("provenance", "rgb", "depth", "error")
+LAYOUTS = ("side", "wipe", "blink")
 PASSING = frozenset({"hover"})  # neither undone nor saved
 
 
@@ -51,7 +52,10 @@ class SessionState:
         colormap: of depth.
         camera: the clouds' camera as the widget has it, or None: ``view``.
         view: preset view of the clouds. color_mode: what the clouds' colours say.
-        edge_limit: flying pixels beyond this are left out of both clouds.
+        edge_limit: flying pixels beyond this, in degrees 0..90, are left out of both clouds; 90 keeps all.
+        layout: of the two clouds, one of ``LAYOUTS``: side by side, under a curtain, or blinking.
+        curtain: where the curtain hangs, 0 = left .. 1 = right.
+        is_native: the true cloud at the frame's own resolution.
         layer: of the attention; negative: from the last. head: a number as text, or "mean", "max", "rollout".
         checkpoint: name of the model shown. compare: a second one beside it, or "".
         color_source: whose colour the model sees, one of ``COLOR_SOURCES``.
@@ -72,6 +76,9 @@ class SessionState:
     view: str = "three-quarter"
     color_mode: str = "provenance"
     edge_limit: float = 80.0
+    layout: str = "side"
+    curtain: float = 0.5
+    is_native: bool = False
     layer: int = -1
     head: str = "mean"
     checkpoint: str = "shipped"
@@ -84,15 +91,34 @@ class SessionState:
         found = [f"{name} must lie in 0..1 (the share hidden); got {getattr(self, name)}"
                  for name in ("rgb_ratio", "depth_ratio") if not 0 <= getattr(self, name) <= 1]
         for name, allowed in (("colormap", style.DEPTH_COLORMAPS), ("view", VIEWS), ("color_mode", COLOR_MODES),
-                              ("color_source", COLOR_SOURCES)):
+                              ("color_source", COLOR_SOURCES), ("layout", LAYOUTS)):
             if getattr(self, name) not in allowed:
                 found.append(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        found += [f"{name} must lie in 0..{end}; got {getattr(self, name)}"
+                  for name, end in (("edge_limit", 90), ("curtain", 1)) if not 0 <= getattr(self, name) <= end]
         if self.depth_range is not None and not 0 <= self.depth_range[0] < self.depth_range[1]:
             found.append(f"depth_range must be (near, far) metres with near below far; got {self.depth_range}")
         for name in ("painted_rgb", "painted_depth"):
             if any(value not in (SHOWN, HIDDEN) for _, value in getattr(self, name)):
                 found.append(f"{name} holds (patch, {HIDDEN} = hidden or {SHOWN} = visible); got {getattr(self, name)}")
         return found
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A state to come back to.
+
+    Args:
+        name: what it is called.
+        state: all of it.
+        words: what was seen there, in a line.
+        picture: a small PNG of it, or b"".
+    """
+
+    name: str
+    state: SessionState
+    words: str = ""
+    picture: bytes = field(default=b"", compare=False, repr=False)
 
 
 class FrameList:
@@ -149,6 +175,7 @@ class Session:
         self._listeners: list[tuple[Callable, frozenset[str] | None]] = []
         self._undo: list[tuple[SessionState, str]] = []
         self._redo: list[SessionState] = []
+        self.scenes: list[Scene] = []
         self.state = self._checked(dataclasses.replace(SessionState(checkpoint=next(iter(checkpoints))), **state))
 
     # ---- the state ----------------------------------------------------------------------------------------------
@@ -165,11 +192,7 @@ class Session:
             ConfigError: unknown names or impossible values, all at once; nothing has changed then.
         """
         with self.lock:
-            unknown = sorted(set(values) - {f.name for f in dataclasses.fields(SessionState)})
-            if unknown:
-                raise ConfigError([f"a session has no {name}" for name in unknown])
-            values = {name: _plain_tuple(value) for name, value in values.items()}
-            return self._become(self._checked(dataclasses.replace(self.state, **values)), gesture)
+            return self._become(self._made(values), gesture)
 
     def _become(self, state: SessionState, gesture: str) -> SessionState:
         changed = frozenset(f.name for f in dataclasses.fields(state)
@@ -242,6 +265,50 @@ class Session:
         if problems:
             raise ConfigError(problems)
         return state
+
+    # ---- scenes --------------------------------------------------------------------------------------------------
+
+    def keep(self, name: str = "", words: str = "", picture: bytes = b"") -> Scene:
+        """Keep the state as it is as a scene; without a name it gets a number's."""
+        with self.lock:
+            scene = Scene(name or f"scene {len(self.scenes) + 1}", dataclasses.replace(self.state, hover=-1),
+                          words or self.words(), picture)
+            self.scenes.append(scene)
+            self._tell(frozenset({"scenes"}))
+            return scene
+
+    def forget(self, number: int) -> None:
+        """Drop a scene.
+
+        Raises:
+            ConfigError: there is no such scene.
+        """
+        with self.lock:
+            self._scene(number)
+            del self.scenes[number]
+            self._tell(frozenset({"scenes"}))
+
+    def show_scene(self, number: int) -> SessionState:
+        """Go back to a scene, counted from 0; one change that can be undone.
+
+        Raises:
+            ConfigError: there is no such scene, or it does not fit these frames or checkpoints.
+        """
+        with self.lock:
+            state = dataclasses.replace(self._scene(number).state, hover=self.state.hover)
+            return self._become(self._checked(state), "")
+
+    @property
+    def scene(self) -> int:
+        """The scene whose state is shown, or -1."""
+        now = dataclasses.replace(self.state, hover=-1)
+        return next((number for number, scene in enumerate(self.scenes) if scene.state == now), -1)
+
+    def _scene(self, number: int) -> Scene:
+        if not 0 <= number < len(self.scenes):
+            raise ConfigError(f"scene must be 0..{len(self.scenes) - 1}; got {number}" if self.scenes
+                              else "no scene was kept yet: session.keep()")
+        return self.scenes[number]
 
     # ---- painting and counterfactuals -----------------------------------------------------------------------------
 
@@ -355,28 +422,51 @@ class Session:
     # ---- to and from a file ----------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write the state as JSON."""
+        """Write state and scenes (without their pictures) as JSON."""
         path = Path(path)
-        values = {k: v for k, v in dataclasses.asdict(self.state).items() if k not in PASSING}
-        write_json(path, {"kind": "mask3d-session", "format": FORMAT, "frame_name": self.frames.name(self.state.frame),
-                          "state": values})
+        write_json(path, self.as_json())
         return path
 
+    def as_json(self) -> dict[str, Any]:
+        """State and scenes as plain values."""
+        scenes = [{"name": scene.name, "words": scene.words, "state": _as_json(scene.state)} for scene in self.scenes]
+        return {"kind": "mask3d-session", "format": FORMAT, "frame_name": self.frames.name(self.state.frame),
+                "state": _as_json(self.state), "scenes": scenes}
+
     def load(self, path: str | Path) -> SessionState:
-        """Take over a saved state; one change that can be undone.
+        """Take over a saved state, one change that can be undone, and its scenes in place of those that were here.
 
         Raises:
-            Mask3DError: no such file, or no session; ConfigError: it does not fit these frames or checkpoints.
+            Mask3DError: no such file, or no session; ConfigError: it does not fit these frames or checkpoints; nothing
+                has changed then.
         """
         path = Path(path)
         try:
             saved = json.loads(path.read_text())
         except (OSError, ValueError) as problem:
             raise Mask3DError("a saved session", str(problem), "Check the path.", path) from problem
-        if not isinstance(saved, dict) or saved.get("kind") != "mask3d-session" or saved.get("format", 0) > FORMAT:
+        if (not isinstance(saved, dict) or saved.get("kind") != "mask3d-session" or saved.get("format", 0) > FORMAT
+                or not isinstance(saved.get("state"), dict)):
             raise Mask3DError(f"a session of format {FORMAT} or older", f"{str(saved)[:80]}",
                               "It was written by something else, or by a newer mask3d-lab.", path)
-        return self.change(**saved["state"])
+        with self.lock:
+            scenes = [Scene(str(scene["name"]), self._made(scene["state"]), str(scene.get("words", "")))
+                      for scene in saved.get("scenes", [])]
+            state = self.change(**saved["state"])
+            self.scenes = scenes
+            self._tell(frozenset({"scenes"}))
+            return state
+
+    def _made(self, values: dict[str, Any]) -> SessionState:
+        """A state from saved values, checked."""
+        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(SessionState)})
+        if unknown:
+            raise ConfigError([f"a session has no {name}" for name in unknown])
+        return self._checked(dataclasses.replace(self.state, **{k: _plain_tuple(v) for k, v in values.items()}))
+
+
+def _as_json(state: SessionState) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(state).items() if name not in PASSING}
 
 
 def _plain_tuple(value: Any) -> Any:
@@ -386,4 +476,4 @@ def _plain_tuple(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and not isinstance(value, torch.nn.Module) else value
 
 
-__all__: Sequence[str] = ("COLOR_SOURCES", "HIDDEN", "SHOWN", "FrameList", "Session", "SessionState")
+__all__: Sequence[str] = ("COLOR_SOURCES", "HIDDEN", "SHOWN", "FrameList", "Scene", "Session", "SessionState")

@@ -14,7 +14,7 @@ from mask3d_core.evaluation.influence import Influence, measure_influence
 from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
 from mask3d_viz.drawing import blank, paste, text_block
-from mask3d_viz.explorers.base import STILL_WIDTH, Explorer
+from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.images import depth_image, depth_range
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.patch_image import NOTHING_MEASURED, PatchImage
@@ -40,7 +40,7 @@ class AttentionExplorer(Explorer):
         width: of each picture at most, CSS pixels.
     """
 
-    function = "explore_attention"
+    function, here = "explore_attention", "encoders"
 
     def __init__(self, session: Session, width: int = 380):
         super().__init__(session)
@@ -59,8 +59,9 @@ class AttentionExplorer(Explorer):
         self._attention: tuple[tuple, ModelAttention] | None = None
         self.worker, self._question = Worker(), 0
         row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="14px", align_items="flex-start")
-        tile = lambda p: widgets.Box([p], layout=widgets.Layout(flex="1 1 240px", max_width=f"{width + 12}px"))  # noqa: E731
-        both = [[tile(self.pictures[n]) for n in names] for names in
+        self._tiles = {name: widgets.Box([p], layout=widgets.Layout(flex="1 1 240px", max_width=f"{width + 12}px"))
+                       for name, p in self.pictures.items()}
+        both = [[self._tiles[n] for n in names] for names in
                 (("rgb", "depth"), ("attention rgb", "attention depth", "decoder"))]
         self.children = [widgets.Box([*both[0], self.answer], layout=row), self.progress,
                          widgets.Box([self.layer, self.head], layout=row),
@@ -232,6 +233,26 @@ class AttentionExplorer(Explorer):
         paste(sheet, words, 2 * height + 36, 12)
         return sheet
 
+    def panels(self) -> list[widgets.Widget]:
+        """A tile per picture."""
+        return list(self._tiles.values())
+
+    def projected(self) -> list[widgets.Widget]:
+        """The influence of colour and of depth."""
+        return [self._tiles["rgb"], self._tiles["depth"]]
+
+    def table(self) -> list[dict]:
+        """Each patch's influence on the asked one, in centimetres; empty where it was hidden."""
+        shown, patch = self.studio.shown, self.asked
+        if shown is None or patch is None or shown.key not in self._influences:
+            raise ConfigError("no patch was asked yet: click one first")
+        influence, columns = self._influences[shown.key], self.session.grid[1]
+        moves = {"rgb": influence.rgb_moves[patch].numpy(), "depth": influence.depth_moves[patch].numpy()}
+        plain = lambda value: "" if np.isnan(value) else round(100 * float(value), 3)  # noqa: E731
+        return [{"asked": patch, "row": k // columns + 1, "column": k % columns + 1,
+                 "rgb_taken_away_cm": plain(moves["rgb"][k]), "depth_taken_away_cm": plain(moves["depth"][k])}
+                for k in range(len(moves["rgb"]))]
+
     def sentence(self) -> str:
         """The answer in one sentence."""
         shown, patch = self.studio.shown, self.asked
@@ -277,9 +298,9 @@ def _answer_html(patch: int, grid: tuple[int, int], influence: Influence, top: l
                   f"<div>Taken away, these move it most:</div><table>{rows}</table>", is_html=True)
 
 
-def explore_attention(session: Session, **options) -> AttentionExplorer:
+def explore_attention(session: Session, present: bool = False, **options) -> AttentionExplorer:
     """Ask a patch what its depth comes from; see :class:`AttentionExplorer`."""
-    return AttentionExplorer(session, **options)
+    return opened(AttentionExplorer(session, **options), present)
 
 
 __all__ = ["AttentionExplorer", "explore_attention", "rank_correlation"]

@@ -1,43 +1,71 @@
-"""What every explorer is: widgets over a session, a still for where no kernel is, the code that brings it back."""
+"""What every explorer is: widgets over a session, a toolbar, a still for where no kernel is, the code that brings it back."""
 
 from __future__ import annotations
 
 import base64
+import csv
+import io
+import json
 import threading
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 
-from mask3d_core.errors import Mask3DError
+from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.files import write_atomically
+from mask3d_viz.architecture import architecture_svg
 from mask3d_viz.explorers.studio import studio_of
-from mask3d_viz.pixels import to_png
+from mask3d_viz.pixels import resize_smooth, to_png
 from mask3d_viz.session import Session, SessionState
+from mask3d_viz.widgets.toolbar import Toolbar
 
 CALL = "session"  # how an explorer is called in copied code
 STILL_WIDTH = 1200  # pixels of a picture for where no kernel is
+THUMBNAIL = 400  # pixels across of a kept picture
+PROJECTED = 2  # panels at most on a projector
+
+_is_part: ContextVar[bool] = ContextVar("is_part", default=False)
 
 
 class Explorer(widgets.VBox):
     """A live view of a session.
 
     Subclasses fill :attr:`children` and implement :meth:`follow` (the state changed), :meth:`show` (a prediction came,
-    or went stale) and :meth:`still`.
+    or went stale) and :meth:`still`; more than the defaults is offered by :meth:`table`, :meth:`files` and
+    :meth:`projected`.
 
     Args:
         session: what it shows and changes.
     """
 
     function = "explore"  # the call that makes it
+    here = ""  # the part of the architecture that it is about, see mask3d_viz.architecture.PARTS
 
     def __init__(self, session: Session):
         super().__init__()
         self.add_class("mask3d-explorer")
         self.session, self.studio = session, studio_of(session)
         self.message = widgets.HTML(layout=widgets.Layout(margin="0"))
+        self.toolbar: Toolbar | None = None
         self._moved_by = threading.local()
-        self._ends: list = []
+        self._ends: list[Callable[[], None]] = []
+        self._is_part = _is_part.get()
+
+    @staticmethod
+    @contextmanager
+    def parts():
+        """Explorers made inside are parts of another one: they have no toolbar and no map of their own."""
+        token = _is_part.set(True)
+        try:
+            yield
+        finally:
+            _is_part.reset(token)
 
     def begin(self) -> None:
         """Call at the end of ``__init__``: show what is there and listen from now on."""
@@ -45,6 +73,8 @@ class Explorer(widgets.VBox):
             self.studio.now()
         except Mask3DError as problem:
             self.studio.error = str(problem)
+        if not self._is_part:
+            self._add_toolbar()
         self._follow(frozenset(SessionState.__dataclass_fields__))
         self._show()
         self._ends = [self.session.on(self._follow), self.studio.on(self._show)]
@@ -54,7 +84,11 @@ class Explorer(widgets.VBox):
         for end in self._ends:
             end()
         self._ends = []
+        if self.toolbar is not None:
+            self.toolbar.close()
         super().close()
+
+    # ---- the reader's hand and the session --------------------------------------------------------------------------
 
     @property
     def is_following(self) -> bool:
@@ -82,19 +116,21 @@ class Explorer(widgets.VBox):
 
     def say(self, text: str, warns: bool = False) -> None:
         """One line in the panel; "" takes it away."""
-        from html import escape
-
         role, color = ("alert", "var(--jp-error-color1, #b00020)") if warns else ("status", "inherit")
         self.message.value = f'<div role="{role}" style="font-size:13px;color:{color}">{escape(text)}</div>' if text else ""
 
     def _follow(self, changed: frozenset[str]) -> None:
         with self.following():
             self.follow(changed)
+            if self.toolbar is not None:
+                self._follow_toolbar(changed)
 
     def _show(self) -> None:
         with self.following():
             self.say(self.studio.error, warns=True)
             self.show()
+
+    # ---- what a subclass says ---------------------------------------------------------------------------------------
 
     def follow(self, changed: frozenset[str]) -> None:
         """The state's ``changed`` values are new."""
@@ -105,6 +141,119 @@ class Explorer(widgets.VBox):
     def still(self, theme: str = "light") -> np.ndarray:
         """What is shown, as uint8 (H, W, 3), without a browser."""
         raise NotImplementedError
+
+    def table(self) -> list[dict[str, Any]]:
+        """What is shown as rows of a table: each patch of the newest prediction.
+
+        row and column count from 1; truth, prediction and error are means over the patch's measured pixels, empty where
+        there is none (the prediction's mean is then over all of its pixels).
+        """
+        shown = self.studio.shown or self.studio.now()
+        r, values = shown.reconstruction, shown.patch_values()
+        rows = []
+        for (row, column), truth in np.ndenumerate(values["truth"]):
+            error = values["error"][row, column]
+            rows.append({"row": row + 1, "column": column + 1, "rgb": "hidden" if r.is_masked_rgb[row, column] else "seen",
+                         "depth": ("never measured" if np.isnan(truth) else
+                                   "hidden" if r.is_masked_depth[row, column] else "seen"),
+                         "truth_m": _number(truth), "prediction_m": _number(values["prediction"][row, column]),
+                         "error_cm": _number(100 * error, 2)})
+        return rows
+
+    def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:
+        """What can be taken along: kind to a function that makes (name, bytes)."""
+        return {"PNG": lambda: (f"{self.function}.png", to_png(self.still())),
+                "CSV": lambda: (f"{self.function}.csv", as_csv(self.table())),
+                "JSON": lambda: ("session.json", json.dumps(self.session.as_json(), indent=1).encode())}
+
+    def projected(self) -> Sequence[widgets.Widget]:
+        """The panels that go to a projector, two at most; empty: all of them are few enough."""
+        return ()
+
+    def panels(self) -> Sequence[widgets.Widget]:
+        """All panels; those that are not :meth:`projected` are left out on a projector."""
+        return ()
+
+    # ---- taking along, keeping, projecting --------------------------------------------------------------------------
+
+    def export(self, kind: str, folder: str | Path = ".") -> Path:
+        """Write a file of what is shown.
+
+        Args:
+            kind: "PNG", "CSV", "JSON" (the session) or what else :meth:`files` names.
+            folder: where to; made if need be.
+
+        Raises:
+            ConfigError: no such kind.
+        """
+        name, content = self._file(kind)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / name, content)
+        return folder / name
+
+    def _file(self, kind: str) -> tuple[str, bytes]:
+        files = self.files()
+        if kind not in files:
+            raise ConfigError(f"{self.function} writes {', '.join(files)}; got {kind!r}")
+        return files[kind]()
+
+    def keep(self, name: str = "") -> None:
+        """Keep what is shown as a scene of the session, with its picture."""
+        picture = self.still()
+        small = resize_smooth(picture, (max(1, round(picture.shape[0] * THUMBNAIL / picture.shape[1])), THUMBNAIL))
+        shown = self.studio.shown
+        scores = shown.reconstruction.scores if shown is not None else {}
+        words = f"{self.session.words()}; AbsRel {scores['abs_rel']:.3f}" if scores else self.session.words()
+        self.session.keep(name, words, to_png(small))
+
+    def present(self, is_on: bool = True) -> Explorer:
+        """For the projector: larger type, two panels at most, no code; arrow keys step through the kept scenes."""
+        if self.toolbar is None:
+            raise ConfigError("a part of another explorer cannot be presented on its own; present the whole")
+        self.toolbar.present = is_on
+        chosen = list(self.projected())[:PROJECTED]
+        for panel in self.panels() if chosen else ():
+            (panel.add_class if is_on and panel not in chosen else panel.remove_class)("mask3d-not-presented")
+        return self
+
+    def _add_toolbar(self) -> None:
+        self.toolbar = Toolbar(kinds=list(self.files()))
+        self.toolbar.observe(lambda change: self._asked(change["new"]), "request")
+        place = widgets.HTML(architecture_svg(self.here)) if self.here else None
+        if place is not None:
+            place.add_class("mask3d-not-presented")
+        self.children = [*([place] if place is not None else []), *self.children, self.toolbar]
+
+    def _asked(self, request: dict[str, Any]) -> None:
+        """A button of the toolbar was pressed."""
+        what, session = request.get("what"), self.session
+        try:
+            if what == "file":
+                self.toolbar.offer(*self._file(request["kind"]))
+            elif what == "keep":
+                self.keep()
+            elif what == "show":
+                session.show_scene(int(request["scene"]))
+            elif what == "forget":
+                session.forget(int(request["scene"]))
+            elif what in ("next", "previous") and session.scenes:
+                step = 1 if what == "next" else -1
+                at = session.scene if session.scene >= 0 or step > 0 else len(session.scenes)
+                session.show_scene(min(max(at + step, 0), len(session.scenes) - 1))
+        except Mask3DError as problem:
+            self.say(str(problem), warns=True)
+
+    def _follow_toolbar(self, changed: frozenset[str]) -> None:
+        bar, session = self.toolbar, self.session
+        if changed - {"hover"}:
+            bar.code = self.code()
+        if "scenes" in changed or len(bar.scenes) != len(session.scenes):
+            bar.scenes = [{"name": scene.name, "words": scene.words, "picture":
+                           f"data:image/png;base64,{base64.b64encode(scene.picture).decode()}" if scene.picture else ""}
+                          for scene in session.scenes]
+        if changed - {"hover"}:
+            bar.scene = session.scene
 
     def code(self) -> str:
         """The call that brings back what is on the screen."""
@@ -125,3 +274,25 @@ class Explorer(widgets.VBox):
         if self.studio.shown is not None:
             data["image/png"] = base64.b64encode(to_png(self.still())).decode()
         return (data, found[1]) if isinstance(found, tuple) else data
+
+
+def opened(explorer: Explorer, present: bool = False) -> Explorer:
+    """What the ``explore_...`` functions return: the explorer, for the projector if so asked."""
+    return explorer.present() if present else explorer
+
+
+def as_csv(rows: list[dict[str, Any]]) -> bytes:
+    """Rows as CSV with a header, UTF-8; nothing for no rows."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _number(value: float, digits: int = 4) -> float | str:
+    return "" if np.isnan(value) else round(float(value), digits)
+
+
+__all__ = ["CALL", "STILL_WIDTH", "Explorer", "as_csv", "opened"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import anywidget
 import ipywidgets as widgets
 import numpy as np
 import traitlets
 
 from mask3d_viz.drawing import blank
-from mask3d_viz.explorers.base import Explorer
+from mask3d_viz.explorers.base import Explorer, opened
 from mask3d_viz.explorers.depth import DepthExplorer
 from mask3d_viz.explorers.masks import MaskExplorer
 from mask3d_viz.session import Session
@@ -51,12 +53,13 @@ class Explore(Explorer):
         session: what it shows and changes.
     """
 
-    function = "explore"
+    function, here = "explore", "all"
 
     def __init__(self, session: Session):
         super().__init__(session)
         self.add_class("mask3d-explore")
-        self.masks, self.depth = MaskExplorer(session, width=300), DepthExplorer(session)
+        with self.parts():
+            self.masks, self.depth = MaskExplorer(session, width=300), DepthExplorer(session)
         for part, least in ((self.masks, "480px"), (self.depth, "420px")):
             part.layout = widgets.Layout(flex=f"1 1 {least}", min_width="300px")
         self.children = [FullScreen(), widgets.Box([self.masks, self.depth], layout=widgets.Layout(
@@ -72,6 +75,18 @@ class Explore(Explorer):
         self.depth.close()
         super().close()
 
+    def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:
+        """What the parts have to offer too."""
+        return {**self.masks.files(), **self.depth.files(), **super().files()}
+
+    def panels(self) -> Sequence[widgets.Widget]:
+        """The pictures' tiles, the evidence and the clouds."""
+        return [*self.masks.panels(), self.masks.evidence, self.depth]
+
+    def projected(self) -> Sequence[widgets.Widget]:
+        """The depth that was seen, with its slider, and the clouds."""
+        return [self.masks.projected()[0], self.depth]
+
     def still(self, theme: str = "light") -> np.ndarray:
         """Both parts, one above the other."""
         parts = [self.masks.still(theme), self.depth.still(theme)]
@@ -84,9 +99,9 @@ class Explore(Explorer):
         return sheet
 
 
-def explore(session: Session) -> Explore:
+def explore(session: Session, present: bool = False) -> Explore:
     """Pictures, clouds and evidence in one view; see :class:`Explore`."""
-    return Explore(session)
+    return opened(Explore(session), present)
 
 
 __all__ = ["Explore", "explore"]

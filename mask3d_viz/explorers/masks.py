@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import ipywidgets as widgets
@@ -10,7 +11,7 @@ import numpy as np
 from mask3d_core.errors import Mask3DError
 from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
-from mask3d_viz.explorers.base import STILL_WIDTH, Explorer
+from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.images import depth_image, depth_range, error_image, error_limit
 from mask3d_viz.predictions import Shown
 from mask3d_viz.reconstruction import panel
@@ -32,7 +33,7 @@ class MaskExplorer(Explorer):
         width: of each picture at most, CSS pixels.
     """
 
-    function = "explore_masks"
+    function, here = "explore_masks", "masks"
 
     def __init__(self, session: Session, width: int = 400):
         super().__init__(session)
@@ -46,9 +47,10 @@ class MaskExplorer(Explorer):
         self._build_controls()
         self.evidence = widgets.HTML()
         row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="14px", align_items="flex-start")
-        tiles = [widgets.Box([p], layout=widgets.Layout(flex="1 1 240px", max_width=f"{width + 12}px", min_width="200px"))
-                 for p in self.pictures.values()]
-        self.tiles = widgets.Box([*tiles, self.evidence], layout=row)
+        self._tiles = {name: widgets.Box([p], layout=widgets.Layout(flex="1 1 240px", max_width=f"{width + 12}px",
+                                                                    min_width="200px"))
+                       for name, p in self.pictures.items()}
+        self.tiles = widgets.Box([*self._tiles.values(), self.evidence], layout=row)
         self.children = [self.controls, self.message, self.tiles]
         self._listen()
         self.begin()
@@ -189,6 +191,14 @@ class MaskExplorer(Explorer):
                                digits={"error": 1}, signed=("error",))
         self.evidence.value = evidence_html(shown)
 
+    def panels(self) -> Sequence[widgets.Widget]:
+        """A tile per picture."""
+        return list(self._tiles.values())
+
+    def projected(self) -> Sequence[widgets.Widget]:
+        """What depth was seen and what was made of it."""
+        return [self._tiles["depth"], self._tiles["prediction"]]
+
     def still(self, theme: str = "light") -> np.ndarray:
         """The panel of the newest prediction."""
         shown = self.studio.shown or self.studio.now()
@@ -214,9 +224,9 @@ def evidence_html(shown: Shown) -> str:
             f"<div style='font-size:12px;opacity:.75'>one frame, one mask; predicted in {1000 * shown.seconds:.0f} ms</div>")
 
 
-def explore_masks(session: Session, **options) -> MaskExplorer:
+def explore_masks(session: Session, present: bool = False, **options) -> MaskExplorer:
     """Hide patches by two sliders or by hand and see prediction, truth and error; see :class:`MaskExplorer`."""
-    return MaskExplorer(session, **options)
+    return opened(MaskExplorer(session, **options), present)
 
 
 __all__ = ["MaskExplorer", "evidence_html", "explore_masks"]
