@@ -7,17 +7,32 @@ were is not touched.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import sys
 from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LARGEST = 500_000  # bytes of a notebook
-KEPT = ("text/plain", "text/markdown", "image/png")  # of each output, in a stored notebook
+WIDEST = 1000  # pixels of a stored picture
+KEPT = ("text/plain", "text/markdown", "text/html", "image/png")  # of each output, in a stored notebook
+
+
+def smaller(png: str) -> str:
+    """A stored picture in 256 colours and at most 1000 pixels across, where that is smaller; live ones are whole."""
+    whole = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    if whole.width > WIDEST:
+        whole = whole.resize((WIDEST, round(whole.height * WIDEST / whole.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    whole.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return text if len(text) < len(png) else png
 
 
 def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -31,6 +46,8 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.name == "stdout"]
         for output in cell.outputs:
             if "data" in output:
+                if "image/png" in output.data:
+                    output.data["image/png"] = smaller(output.data["image/png"])
                 output.data = nbformat.from_dict({k: v for k, v in output.data.items() if k in KEPT})
                 output.metadata = nbformat.from_dict({})
     return notebook

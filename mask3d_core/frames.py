@@ -94,7 +94,7 @@ class FrameOrigin:
         return "/".join(part for part in (self.source, self.sequence, self.name) if part)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RGBDFrame:
     """One RGB-D frame. Checked on construction.
 
@@ -150,6 +150,15 @@ class RGBDFrame:
             check(np.shape(self.pose) == (4, 4) and bool(np.isfinite(self.pose).all()),
                   "pose as a finite 4x4 camera-to-world matrix", str(np.shape(self.pose)),
                   "Pass None where the pose is unknown.")
+
+    def __repr__(self) -> str:
+        depth = "without depth"
+        if self.has_depth:
+            measured = self.depth[self.is_valid]
+            depth = f"depth {measured.min():.2f}..{measured.max():.2f} m, {(~self.is_valid).mean():.0%} not measured"
+        more = [name for name in ("pose", "semantic", "instance") if getattr(self, name) is not None]
+        return (f"RGBDFrame({self.height} x {self.width}, {depth}, fx {self.intrinsics.fx:.1f} px"
+                f"{', with ' + ', '.join(more) if more else ''}; {self.origin})")
 
     @property
     def height(self) -> int:

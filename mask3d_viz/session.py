@@ -340,19 +340,28 @@ class Session:
         Raises:
             ConfigError: the frame has no instance labels, or nothing is labelled there.
         """
-        batch = self.batch()
-        if batch.instance is None:
-            raise ConfigError("this frame has no instance labels; hide an object in a frame that has (rooms, mosd_learn)")
         rows, columns = self.grid
-        size = batch.depth.shape[1] // rows
-        blocks = batch.instance[0].reshape(rows, size, columns, size).permute(0, 2, 1, 3).reshape(rows * columns, -1)
-        ids, counts = blocks[patch][blocks[patch] > 0].unique(return_counts=True)
-        if not len(ids):
-            raise ConfigError(f"no labelled object in patch {patch}; choose a patch on one")
-        touched = (blocks == ids[counts.argmax()]).any(dim=1).nonzero()[:, 0].tolist()
+        thing = self.object_at(patch)
+        touched = thing.reshape(rows, self.patch, columns, self.patch).any((1, 3)).ravel().nonzero()[0].tolist()
         painted = {**dict(self.state.painted_depth), **dict.fromkeys(touched, HIDDEN)}
         self.change(rgb_ratio=0.0, painted_depth=tuple(sorted(painted.items())), selection=tuple(touched))
         return touched
+
+    def object_at(self, patch: int) -> np.ndarray:
+        """The pixels of the labelled object that covers most of a patch, bool (H, W) at the model's size.
+
+        Raises:
+            ConfigError: the frame has no instance labels, or nothing is labelled there.
+        """
+        batch = self.batch()
+        if batch.instance is None:
+            raise ConfigError("this frame has no instance labels; hide an object in a frame that has (rooms, mosd_learn)")
+        labels, (row, column), side = batch.instance[0].numpy(), divmod(patch, self.grid[1]), self.patch
+        cell = labels[row * side:(row + 1) * side, column * side:(column + 1) * side]
+        ids, counts = np.unique(cell[cell > 0], return_counts=True)
+        if not len(ids):
+            raise ConfigError(f"no labelled object in patch {patch}; choose a patch on one")
+        return labels == ids[counts.argmax()]
 
     # ---- what the state names --------------------------------------------------------------------------------------
 
