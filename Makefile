@@ -7,7 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo lab notebooks test bench clean distclean
+STRICT := notebooks/01_rgbd_frames.ipynb notebooks/02_hide_and_guess.ipynb
+NBVAL := --nbval-current-env --nbval-cell-timeout=180 --nbval-sanitize-with=notebooks/sanitize.cfg -p no:cacheprovider
+
+.PHONY: help setup demo lab notebooks test nbval bench clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -37,8 +40,14 @@ notebooks: setup  ## run notebooks/*.py and write the .ipynb with their pictures
 	$(BIN)/python docs/make_notebooks.py $(ARGS)
 
 # one thread per worker: two workers of two threads each would fight for two cores
-test: setup  ## every test; the choice narrows with ARGS="-k frames"
+test: setup  ## every test and every notebook; the choice narrows with ARGS="-k frames"
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --durations=10 $(ARGS)
+	$(if $(ARGS),,$(MAKE) nbval)
+
+nbval: setup  ## every notebook from top to bottom; the numbers of some are compared with those that are stored
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --durations=5 --nbval $(NBVAL) $(STRICT)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --durations=5 --nbval-lax $(NBVAL) \
+	  $(filter-out $(STRICT),$(wildcard notebooks/*.ipynb))
 
 bench: setup  ## speed and memory on this machine
 	$(BIN)/python -m benchmarks $(ARGS)

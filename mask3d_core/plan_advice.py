@@ -7,6 +7,7 @@ from pathlib import Path
 from mask3d_core.errors import CheckpointError, Mask3DError
 from mask3d_core.masking import visible_count
 from mask3d_core.plan_report import Plan, ReferenceRun, duration, share, size
+from mask3d_core.shipped import shipped
 from mask3d_core.training.checkpoint import read_json
 from mask3d_core.training.config import PretrainConfig
 
@@ -17,7 +18,7 @@ rooms; tiny needs some 3,000, base some 50,000. (Mask3D's own data, every 25th f
 MAE_EPOCHS, IMAGENET = 1600, 1_281_167
 PUBLISHED = (ReferenceRun("MAE on ImageNet", MAE_EPOCHS * IMAGENET,
                           "1600 epochs of 1,281,167 pictures; He et al., CVPR 2022"),)
-SHIPPED = Path(__file__).resolve().parents[1] / "data" / "checkpoints"
+SHIPPED = shipped("data", "checkpoints")
 
 USUAL_RATES = (1e-5, 3e-3)  # peak rates; MAE's, with 4096 frames per step, is 2.4e-3
 USUAL_FRAMES_PER_STEP = (16, 8192)

@@ -21,6 +21,7 @@ from mask3d_core.models.config import EncoderConfig
 from mask3d_core.models.export import export_timm
 from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.reconstruct import Reconstruction, reconstruct, write_reconstruction
+from mask3d_core.shipped import shipped
 from mask3d_core.sources import open_source
 from mask3d_core.sources.opening import open_path
 from mask3d_core.store import Store
@@ -31,7 +32,7 @@ from mask3d_core.training.pretraining import pretrain
 from mask3d_viz.demo_page import write_page
 from mask3d_viz.reconstruction import draw_run
 
-SHIPPED = Path(__file__).resolve().parents[1] / "data" / "checkpoints" / "tiny"
+SHIPPED = shipped("data", "checkpoints") / "tiny"
 
 
 @dataclass(frozen=True)

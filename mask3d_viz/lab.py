@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from mask3d_core.errors import Mask3DError
+from mask3d_core.shipped import shipped
 from mask3d_core.sources import open_source
 from mask3d_core.sources.opening import open_path
 from mask3d_viz.session import Session
 
-SHIPPED = Path(__file__).resolve().parents[1] / "data" / "checkpoints" / "tiny"
+SHIPPED = shipped("data", "checkpoints") / "tiny"
 SAMPLE_ROOMS = {"count": 8, "seed": 99, "pool": "test", "views_per_room": 1}  # rooms that no recipe trains on
 
 
@@ -43,7 +44,7 @@ def open_session(frames: str | Path | Any = "", checkpoint: str | Path | dict[st
     if isinstance(checkpoint, (str, Path)):
         if not str(checkpoint) and not SHIPPED.with_suffix(".safetensors").is_file():
             raise Mask3DError("the shipped checkpoint", "no such file",
-                              "It comes with the repository, not with the wheel: pass checkpoint=PATH.", SHIPPED)
+                              "It comes with the repository and with the wheel: install again, or pass checkpoint=PATH.", SHIPPED)
         checkpoint = {"shipped": SHIPPED} if not str(checkpoint) else {Path(checkpoint).name: checkpoint}
     session = Session(frames, checkpoint, limit, **state)
     if str(file):
@@ -51,7 +52,7 @@ def open_session(frames: str | Path | Any = "", checkpoint: str | Path | dict[st
     return session
 
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = shipped("notebooks")
 START = "00_start_here.ipynb"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mask3d_core.progress import Bar
+from mask3d_core.shipped import shipped
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
@@ -80,7 +81,7 @@ class Progress:
         self.bar.advance()
 
 
-REFERENCE_CURVES = Path(__file__).resolve().parents[2] / "data" / "curves"
+REFERENCE_CURVES = shipped("data", "curves")
 
 
 def reference_curve(name: str) -> list[dict[str, Any]]:
