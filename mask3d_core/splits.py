@@ -76,4 +76,4 @@ def _by_time(count: int, val_share: float, test_share: float, gap: int | None) -
         split[end - size:end] = value
         split[end - size - gap:end - size] = UNUSED
         end -= size + gap
-    return split, BY_TIME, f"same room: time blocks of one sequence with a gap of {gap} frames between them"
+    return split, BY_TIME, f"same room: time blocks of one sequence with a gap of {gap} frame{'' if gap == 1 else 's'} between them"

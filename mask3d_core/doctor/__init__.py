@@ -20,7 +20,7 @@ from mask3d_core.doctor.checks import (
 )
 from mask3d_core.doctor.machine import environment
 from mask3d_core.doctor.frame_statistics import FrameStatistics, measure_frame, thumbnail
-from mask3d_core.doctor.report import Finding, Report
+from mask3d_core.doctor.report import Finding, Report, many
 from mask3d_core.errors import FrameError, Mask3DError
 from mask3d_core.sources import Source
 from mask3d_core.sources.opening import open_path
@@ -75,7 +75,7 @@ def _opening(source: Source) -> Finding:
     sequences = described.get("sequences") or len({source.sequence(i) for i in range(len(source))})
     kind = f"{source.name} (from {described['prepared_from'].get('source')})" if source.name == "store" else source.name
     numbers = {"frames": len(source), "sequences": sequences}
-    return Finding("opening", "ok", f"{len(source)} frames in {sequences} sequences, opened as {kind}", numbers)
+    return Finding("opening", "ok", f"{many(len(source), 'frame')} in {many(sequences, 'sequence')}, opened as {kind}", numbers)
 
 
 def _assumptions(source: Source) -> list[Finding]:

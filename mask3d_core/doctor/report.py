@@ -9,6 +9,11 @@ from typing import Any
 SEVERITIES = ("ok", "warn", "error")
 
 
+def many(count: int, what: str) -> str:
+    """ "1 frame", "2 frames"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at.
@@ -57,7 +62,7 @@ class Report:
         lines += [f"  {f.severity:5}  {f.check:{width}}  {f.text}" for f in self.findings]
         counts = {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES}
         verdict = {"ok": "Nothing to mend.", "warn": "Usable; look at the warnings.", "error": "Mend the errors first."}
-        lines.append(f"{counts['error']} errors, {counts['warn']} warnings. {verdict[self.severity]}")
+        lines.append(f"{many(counts['error'], 'error')}, {many(counts['warn'], 'warning')}. {verdict[self.severity]}")
         return "\n".join(lines)
 
     def to_json(self) -> str:
