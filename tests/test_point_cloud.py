@@ -15,7 +15,7 @@ from mask3d_viz.cameras import orbit_camera, view_camera
 from mask3d_viz.clouds import provenance, steep_pixels
 from mask3d_viz.pixels import PictureError
 from mask3d_viz.widgets.point_cloud import (LAYOUTS, PALETTES, PointCloud, camera_state, frame_points, grazing_angle,
-                                            state_camera)
+                                            pixel_in, state_camera)
 
 SIZE, EYE = (24, 32), Intrinsics(30.0, 30.0, 15.0, 12.5)
 CORNERS = np.array([(x, y, z) for z in (1.8, 2.4) for y in (-0.3, 0.3) for x in (-0.4, 0.4)], np.float32)
@@ -112,6 +112,22 @@ def test_a_preset_follows_new_points_and_a_camera_of_ones_own_stays():
     assert cloud.camera == STANDING
 
 
+def test_a_pane_may_be_finer_than_the_patches_picture():
+    cloud = corners_cloud()
+    column, row = (np.rint(CORNERS[:, k] / CORNERS[:, 2] * 3 * EYE.fx + 3 * c + 1) for k, c in ((0, EYE.cx), (1, EYE.cy)))
+    fine = (row * 3 * SIZE[1] + column).astype(np.uint32)
+    np.testing.assert_array_equal(pixel_in(SIZE, (72, 96), fine), pixels_of(CORNERS))
+    expected = cloud.patches(0)
+    cloud.set_pane(0, CORNERS, fine, color=COLORS, size=(72, 96))
+    assert cloud.pane_sizes == [(72, 96), SIZE] and cloud.pane_size(1) == SIZE
+    np.testing.assert_array_equal(cloud.patches(0), expected)
+    np.testing.assert_array_equal(cloud.patches(1), expected)
+    cloud.set_pane(0, CORNERS, pixels_of(CORNERS), color=COLORS)
+    assert cloud.pane_sizes == []
+    pixels = np.arange(24 * 32)
+    np.testing.assert_array_equal(pixel_in(SIZE, (480, 640), pixel_in((480, 640), SIZE, pixels)), pixels)
+
+
 def test_colours_are_the_houses():
     cloud = corners_cloud(mode="error")
     error = np.array([-50, -20, 0, 10, 20, 41, 50], np.float32)
@@ -178,6 +194,8 @@ def test_ply_holds_what_is_drawn(tmp_path):
     (lambda c: c.set_pane(0, CORNERS, pixels_of(CORNERS), kind=np.full(8, 3)), "kinds 0..2"),
     (lambda c: c.set_pane(0, CORNERS, pixels_of(CORNERS), values={"warmth": np.zeros(8)}), "channels.*warmth"),
     (lambda c: c.set_pane(0, CORNERS, pixels_of(CORNERS), values={"error": np.zeros(7)}), "channel 'error'"),
+    (lambda c: c.set_pane(1, CORNERS, pixels_of(CORNERS) + 768, size=(24, 32)), "pixel numbers 0..767"),
+    (lambda c: c.set_pane(1, CORNERS, pixels_of(CORNERS), size=(0, 32)), "sizes of at least one pixel"),
     (lambda c: c.set_trait("mode", "warmth"), "mode among 'color', 'kind', 'error'"),
     (lambda c: c.set_trait("layout_mode", "stack"), "layout_mode among"),
     (lambda c: c.set_trait("view", "behind"), "view among"),
@@ -432,12 +450,35 @@ def test_hover_finds_the_point_its_patch_and_its_numbers(view):
             view.page.mouse.move(x + 9, y + 6)  # beside the disc, inside of the 8 pixels around the cursor
             wait_hover(view, patches[point])
             said = view.page.locator(".m3c-readout").inner_text()
-            assert said.startswith(f"{title}: row {row[point]}, column {column[point]} · patch row {row[point] // 8}, "
-                                   f"column {column[point] // 8} · {CORNERS[point, 2]:.2f} m")
+            assert said.startswith(f"{title}: pixel row {row[point] + 1}, column {column[point] + 1} · patch row "
+                                   f"{row[point] // 8 + 1}, column {column[point] // 8 + 1} · {CORNERS[point, 2]:.2f} m")
     assert "error +41 mm · never measured · truth 2.40 m" in said
     view.page.mouse.move(*np.add(on_page(view, 1, 5), (60, -60)))
     wait_hover(view, -1)
     view.page.wait_for_function("window.saved.some((saved) => saved.hover === -1)", timeout=5000)
+
+
+@in_browser
+def test_a_finer_pane_keeps_its_patches_and_twins(view, widget):
+    fine = pixel_in((72, 96), SIZE, pixels_of(CORNERS).astype(int)) + np.where(np.arange(8) == 5, 0, 97)  # off the middle
+    row = fine // 96
+    view.set("pane_sizes", [[72, 96], [24, 32]])
+    view.set("pixel_0", fine.astype(np.uint32).tobytes())
+    try:
+        patches = widget.patches(1)
+        for index in (0, 1):
+            view.page.mouse.move(*on_page(view, index, 5))
+            wait_hover(view, int(patches[5]))
+            said = view.page.locator(".m3c-readout").inner_text()
+            assert f"pixel row {[row[5], row[5] // 3][index] + 1}, column" in said
+            assert f"· {('prediction', 'truth')[index]} 2.40 m" in said
+        view.page.mouse.move(2, 2)
+        view.set("selection", [int(patches[0])])
+        is_chosen = (colors_at(view, 0) == COLORS).all(1)
+        np.testing.assert_array_equal(is_chosen, patches == patches[0])
+    finally:
+        view.set("pane_sizes", [])
+        view.set("pixel_0", pixels_of(CORNERS).tobytes())
 
 
 @in_browser
@@ -483,7 +524,7 @@ def test_a_patch_hovered_elsewhere_lights_up_in_both_panes(view, widget):
         assert (same == (patches != patches[2])).all()
         np.testing.assert_allclose(shown[2], plain[2] + (255 - plain[2].astype(float)) * 0.2, atol=2)
     row, column = divmod(int(patches[2]), 4)
-    assert f"patch row {row}, column {column}" in view.page.locator(".m3c-readout").inner_text()
+    assert f"patch row {row + 1}, column {column + 1}" in view.page.locator(".m3c-readout").inner_text()
 
 
 @in_browser
@@ -521,8 +562,17 @@ def test_the_edge_limit_removes_points_and_says_how_many(view, widget):
     assert is_there.tolist() == [True] * 3 + [False] * 5  # edges of 10, 20, 30 stay
     assert (colors_at(view, 1, image) == widget.colors(1)).all()
     assert "truth: 5 of 8" in view.page.locator(".m3c-removed").inner_text()
-    view.set("edge_limit", 86.0)
+    view.set("edge_note", "the same in both")
+    assert view.page.locator(".m3c-removed").inner_text().endswith("(the same in both)")
+    slider = view.page.get_by_label("Flying pixels")
+    slider.fill("75")
+    assert view.get("edge_limit") == 75 and "truth: 1 of 8" in view.page.locator(".m3c-removed").inner_text()
+    assert "up to 75°" in view.page.locator(".m3c-toolbar").inner_text()
+    slider.fill("90")
+    assert "all kept" in view.page.locator(".m3c-toolbar").inner_text()
     assert view.page.locator(".m3c-removed").inner_text() == ""
+    assert (colors_at(view, 0) == widget.colors(0)).all()
+    view.set("edge_note", "")
 
 
 @in_browser
@@ -559,10 +609,12 @@ def test_blinking_waits_where_motion_is_unwelcome(view, widget):
     assert front() == 1 - first
     view.page.get_by_role("button", name="Show the other").click()
     assert front() == first
+    assert "each" not in view.page.locator(".m3c-toolbar").inner_text(), "nothing blinks by itself here"
     titles = "[...document.querySelectorAll('.m3c-title')].findIndex((title) => !title.hidden)"
     view.page.emulate_media(reduced_motion="no-preference")
     for other in (1 - first, first):
         view.page.wait_for_function(f"{titles} === {other}", timeout=10_000)
+    assert "each 0.2 s" in view.page.locator(".m3c-toolbar").inner_text()
     view.page.get_by_role("button", name="Pause").click()
     assert view.get("is_paused") is True
     view.set("is_paused", False)

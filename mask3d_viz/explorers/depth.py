@@ -2,63 +2,99 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
 
-from mask3d_core.frames import Intrinsics
+from mask3d_core.frames import Intrinsics, RGBDFrame
 from mask3d_viz import style
-from mask3d_viz.clouds import provenance
-from mask3d_viz.explorers.base import STILL_WIDTH, Explorer
+from mask3d_viz.depth_clouds import MOST, both_clouds, fine_frame
+from mask3d_viz.drawing import blank, contact_sheet, paste, text_block
+from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
+from mask3d_viz.explorers.masks import WORDS
 from mask3d_viz.images import depth_range, error_limit
-from mask3d_viz.predictions import Shown
+from mask3d_viz.open3d_view import Open3DWindow, Rendered, open_window, render_offscreen
+from mask3d_viz.predictions import MAX_DEPTH, Shown
 from mask3d_viz.session import Session
-from mask3d_viz.widgets.point_cloud import PALETTES, PointCloud, frame_points
+from mask3d_viz.widgets.point_cloud import PALETTES, PointCloud
+from mask3d_viz.worker import Worker
 
 MODES = {"provenance": "kind", "rgb": "color", "depth": "depth", "error": "error"}
 """The session's colour modes as the widget calls them."""
+SAME_PIXELS = "the same in both clouds; the numbers count them all"
 
 
 class DepthExplorer(Explorer):
-    """Truth and prediction of the session's frame as clouds under one camera.
+    """Truth and prediction of the session's frame as clouds under one camera, side by side, under a curtain or blinking.
 
     Args:
         session: what it shows and changes.
         height: of the clouds, CSS pixels.
     """
 
-    function = "explore_depth"
+    function, here = "explore_depth", "prediction"
 
     def __init__(self, session: Session, height: int = 460):
         super().__init__(session)
         size = session.model()[0].config.image_size
         self.cloud = PointCloud(panes=["truth", "prediction"], size=size, patch=session.patch, height=height,
-                                label="Truth and prediction in space", channels=self._channels(None))
-        self.save = widgets.Button(description="save PLY", tooltip="write both clouds beside the notebook",
-                                   layout=widgets.Layout(width="auto"))
-        self.save.on_click(lambda _: self.say(f"written: {', '.join(str(p) for p in self.save_ply('.'))}"))
-        self.children = [self.cloud, widgets.Box([self.save]), self.message]
-        self.cloud.observe(lambda change: self.wish(hover=change["new"]), "hover")
-        self.cloud.observe(lambda change: self.wish(selection=tuple(change["new"])), "selection")
-        self.cloud.observe(lambda change: self._colored(change["new"]), "mode")
-        self.cloud.observe(lambda change: self.wish("camera", camera=dict(change["new"]) or None), "camera")
-        self.cloud.observe(lambda change: self.wish("flying pixels", edge_limit=change["new"]), "edge_limit")
+                                label="Truth and prediction in space", channels=self._channels(None),
+                                edge_note=SAME_PIXELS)
+        self.native = widgets.Checkbox(description="truth at the frame's own resolution", indent=False,
+                                       tooltip=f"up to {MOST:,} points", layout=widgets.Layout(width="auto"))
+        self.open3d = widgets.Button(description="open in Open3D", layout=widgets.Layout(width="auto"),
+                                     tooltip="both clouds, as they are here, in a desktop window of its own")
+        self.numbers = widgets.HTML(layout=widgets.Layout(margin="0"))
+        self.window: Open3DWindow | None = None
+        self.worker, self._window_worker = Worker(), Worker()
+        self._fine: tuple[int, RGBDFrame | None] | None = None  # number of a frame and the frame, none where it is coarse
+        row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="4px 18px", align_items="center")
+        self.children = [self.cloud, self.numbers, widgets.Box([self.native, self.open3d], layout=row), self.message]
+        self._listen()
         self.begin()
+
+    def _listen(self) -> None:
+        cloud = self.cloud
+        cloud.observe(lambda change: self.wish(hover=change["new"]), "hover")
+        cloud.observe(lambda change: self.wish(selection=tuple(change["new"])), "selection")
+        cloud.observe(lambda change: self._colored(change["new"]), "mode")
+        cloud.observe(lambda _: self._stood(), ["camera", "view"])
+        cloud.observe(lambda change: self.wish("flying pixels", edge_limit=min(90.0, change["new"])), "edge_limit")
+        cloud.observe(lambda change: self.wish(layout=change["new"]), "layout_mode")
+        cloud.observe(lambda change: self.wish("curtain", curtain=change["new"]), "wipe")
+        self.native.observe(lambda change: self.wish(is_native=change["new"]), "value")
+        self.open3d.on_click(lambda _: self._open())
+
+    def close(self) -> None:
+        """End the workers too; a desktop window stays open."""
+        self.worker.close()
+        self._window_worker.close()
+        super().close()
+
+    # ---- the reader's hand ------------------------------------------------------------------------------------------
 
     def _colored(self, mode: str) -> None:
         self.wish(color_mode={widget: name for name, widget in MODES.items()}[mode])
 
-    def _channels(self, shown: Shown | None) -> list[dict]:
-        limits, end = (0.5, 4.0), 0.5
-        if shown is not None:
-            r = shown.reconstruction
-            limits = self.session.state.depth_range or (depth_range(r.depth, r.is_valid) if r.is_valid.any() else limits)
-            end = error_limit(r.prediction, r.depth, r.is_valid)
-        return [{"name": "depth", "unit": "m", "digits": 2, "palette": PALETTES.index(self.session.state.colormap),
-                 "range": list(limits), "is_diverging": False},
-                {"name": "error", "unit": "mm", "digits": 0, "palette": PALETTES.index(style.ERROR_COLORMAP),
-                 "range": [-1000 * end, 1000 * end], "is_diverging": True}]
+    def _stood(self) -> None:
+        """The camera was moved: to a preset, or by hand."""
+        view, camera = self.cloud.view, dict(self.cloud.camera)
+        if view and camera == self.cloud.views.get(view):
+            self.wish(camera=None, view=view)
+        else:
+            self.wish("camera", camera=camera or None)
+
+    def _open(self) -> None:
+        window = self.open_in_open3d()
+        self.say(window.words(), warns=bool(window.reason))
+        if not window.reason:
+            self._window_worker.ask(window.wait_ready, lambda *_: self.say(window.words(), warns=bool(window.reason)))
+
+    # ---- following --------------------------------------------------------------------------------------------------
 
     def follow(self, changed: frozenset[str]) -> None:
         """Move the cloud to the state."""
@@ -71,28 +107,105 @@ class DepthExplorer(Explorer):
             cloud.mode = MODES[state.color_mode]
         if "edge_limit" in changed:
             cloud.edge_limit = state.edge_limit
-        if "camera" in changed and state.camera is not None and state.camera != cloud.camera:
-            cloud.camera = state.camera
-        if changed & {"depth_range", "colormap", "is_pasted"} and self.studio.shown is not None:
+        if "layout" in changed:
+            cloud.layout_mode = state.layout
+        if "curtain" in changed:
+            cloud.wipe = state.curtain
+        if "is_native" in changed:
+            self.native.value = state.is_native
+        if changed & {"camera", "view"}:
+            self._stand()
+        if changed & {"depth_range", "colormap", "is_pasted", "is_native"} and self.studio.shown is not None:
             self.show()
+
+    def _stand(self) -> None:
+        """Put the camera where the state has it."""
+        state, cloud = self.session.state, self.cloud
+        camera = state.camera or cloud.views.get(state.view, cloud.camera)
+        with cloud.hold_sync():
+            cloud.view = "" if state.camera else state.view
+            if camera and camera != cloud.camera:
+                cloud.camera = dict(camera)
 
     def show(self) -> None:
         """The newest prediction's points; the old ones dimmed while a newer one is on its way."""
-        shown = self.studio.shown
+        shown, state = self.studio.shown, self.session.state
         self.cloud.stale = self.studio.is_stale or bool(self.studio.error)
         if shown is None or self.studio.is_stale:
             return
         r = shown.reconstruction
-        camera, where = Intrinsics.from_array(r.intrinsics), provenance(r.is_valid, r.is_masked_depth)
-        depth = r.pasted if self.session.state.is_pasted else r.prediction
-        error = np.where(r.is_valid, 1000 * (depth - r.depth), np.nan).astype(np.float32)
+        number = state.frame  # what is shown is no older than the state
+        if state.is_native and (self._fine is None or self._fine[0] != number):
+            self._load_fine(number)
+        fine = self._fine[1] if state.is_native and self._fine is not None and self._fine[0] == number else None
         self.cloud.channels = self._channels(shown)
-        clouds = (frame_points(r.depth, camera, is_valid=r.is_valid, color=r.color, kind=where,
-                               values={"depth": r.depth, "error": error}),
-                  frame_points(depth, camera, color=r.color, kind=where, values={"depth": depth, "error": error}))
-        for index, points in enumerate(clouds):
-            self.cloud.set_pane(index, **points, intrinsics=camera if index == 0 else None)
+        truth, prediction = both_clouds(r, r.pasted if state.is_pasted else r.prediction, fine)
+        self.cloud.set_pane(0, **truth, intrinsics=Intrinsics.from_array(r.intrinsics))
+        self.cloud.set_pane(1, **prediction)
         self.cloud.note = "scale assumed: no depth was visible" if r.is_scale_assumed else self.session.words()
+        self.numbers.value = f"<div style='font-size:13px'>{escape(sentence(shown))}</div>"
+
+    def _channels(self, shown: Shown | None) -> list[dict]:
+        limits, end = (0.5, 4.0), 0.5
+        if shown is not None:
+            r = shown.reconstruction
+            limits = self.session.state.depth_range or (depth_range(r.depth, r.is_valid) if r.is_valid.any() else limits)
+            end = error_limit(r.prediction, r.depth, r.is_valid)
+        return [{"name": "depth", "unit": "m", "digits": 2, "palette": PALETTES.index(self.session.state.colormap),
+                 "range": list(limits), "is_diverging": False},
+                {"name": "error", "unit": "mm", "digits": 0, "palette": PALETTES.index(style.ERROR_COLORMAP),
+                 "range": [-1000 * end, 1000 * end], "is_diverging": True}]
+
+    def _load_fine(self, number: int) -> None:
+        """Ask for the frame at its own resolution."""
+        size = self.cloud.size
+
+        def done(frame: RGBDFrame | None, problem: BaseException | None) -> None:
+            if problem is not None:
+                return self.say(str(problem), warns=True)
+            self._fine = number, frame
+            if frame is None:
+                self.say(f"This frame is no finer than what the model sees ({size[1]} x {size[0]}).")
+            with self.following():
+                self.show()
+
+        self.worker.ask(lambda: fine_frame(self.session.frames[number], size), done)
+
+    # ---- taking along -----------------------------------------------------------------------------------------------
+
+    def removed(self) -> tuple[int, int]:
+        """How many of the picture's pixels are flying and left out of both clouds, and how many there are."""
+        is_drawn = self.cloud.is_drawn(1)  # the prediction has a point at every pixel
+        return int((~is_drawn).sum()), len(is_drawn)
+
+    def drawn(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The clouds as they are drawn: name to (points float32 (n, 3) metres, colours uint8 (n, 3))."""
+        found = {}
+        for index, name in enumerate(self.cloud.panes):
+            keep = self.cloud.is_drawn(index)
+            found[name] = self.cloud.points(index).positions[keep], self.cloud.colors(index)[keep]
+        return found
+
+    def open_in_open3d(self, size: tuple[int, int] = (720, 1280), theme: str = "dark") -> Open3DWindow:
+        """Both clouds, as they are drawn here, in Open3D's desktop window; see :func:`open3d_view.open_window`."""
+        self._ready()
+        self.window = open_window(self.drawn(), title=self.session.frames.name(self.session.state.frame), size=size,
+                                  camera=self.cloud.house_camera(size), theme=theme)
+        return self.window
+
+    def still_by_open3d(self, size: tuple[int, int] = (440, 594), theme: str = "light") -> Rendered:
+        """Both clouds drawn off-screen by Open3D, from the same camera; by the splat where that cannot be, and why.
+
+        Args:
+            size: (height, width) of each of the two pictures.
+            theme: "light" or "dark".
+        """
+        self._ready()
+        camera = self.cloud.house_camera(size)
+        made = {name: render_offscreen({name: cloud}, camera, size, theme=theme) for name, cloud in self.drawn().items()}
+        reason = next((one.reason for one in made.values() if one.reason), "")
+        sheet = contact_sheet([one.picture for one in made.values()], list(made), 2, theme=theme)
+        return Rendered(sheet, "splat" if reason else "open3d", reason)
 
     def save_ply(self, folder: str | Path) -> list[Path]:
         """Write ``truth.ply`` and ``prediction.ply`` in the colours that are shown."""
@@ -100,17 +213,63 @@ class DepthExplorer(Explorer):
         folder.mkdir(parents=True, exist_ok=True)
         return [self.cloud.save_ply(folder / f"{title}.ply", index) for index, title in enumerate(self.cloud.panes)]
 
-    def still(self, theme: str = "light") -> np.ndarray:
-        """Both clouds from the same camera."""
+    def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:
+        """Also both clouds as PLY."""
+        def ply(index: int, title: str) -> tuple[str, bytes]:
+            with tempfile.TemporaryDirectory() as folder:
+                return f"{title}.ply", self.cloud.save_ply(Path(folder) / "cloud.ply", index).read_bytes()
+
+        own = {f"PLY {title}": (lambda index=index, title=title: ply(index, title))
+               for index, title in enumerate(self.cloud.panes)}
+        return {**super().files(), **own}
+
+    def _ready(self) -> None:
         if self.studio.shown is None:
             self.studio.now()
             self._show()
-        return self.cloud.still(STILL_WIDTH, round(0.42 * STILL_WIDTH), theme)
+
+    def still(self, theme: str = "light") -> np.ndarray:
+        """Both clouds from the same camera, the numbers under them."""
+        self._ready()
+        picture = self.cloud.still(STILL_WIDTH, round(0.42 * STILL_WIDTH), theme)
+        words = text_block(sentence(self.studio.shown), STILL_WIDTH - 16, 16, theme=theme)
+        sheet = blank((picture.shape[0] + words.shape[0] + 8, STILL_WIDTH), theme)
+        paste(sheet, picture, 0, 0)
+        paste(sheet, words, picture.shape[0] + 2, 8)
+        return sheet
 
 
-def explore_depth(session: Session, **options) -> DepthExplorer:
+def sentence(shown: Shown) -> str:
+    """The model and its best opponent in one line."""
+    r = shown.reconstruction
+    if not r.scores:
+        return "No hidden pixel was measured, so there is nothing to score."
+    words = lambda s: f"AbsRel {s['abs_rel']:.3f}, mean error {100 * s['mae']:.1f} cm"  # noqa: E731
+    hidden = r.is_valid & ~r.is_visible & (r.depth <= MAX_DEPTH)
+    best = shown.best_opponent
+    beside = f"best opponent, {WORDS[best]}: {words(shown.opponents[best])}" if best else "no depth is visible to interpolate"
+    return f"Mask3D: {words(r.scores)} · {beside} · over {int(hidden.sum()):,} hidden measured pixels"
+
+
+def explore_depth(session: Session, present: bool = False, **options) -> DepthExplorer:
     """Truth and prediction as linked clouds; see :class:`DepthExplorer`."""
-    return DepthExplorer(session, **options)
+    return opened(DepthExplorer(session, **options), present)
 
 
-__all__ = ["DepthExplorer", "explore_depth"]
+def open_in_open3d(session: Session) -> Open3DWindow:
+    """Truth and prediction of a session in Open3D's desktop window, in the session's colours and from its camera.
+
+    Returns:
+        At once; the window itself says how it stands, and why there is none.
+    """
+    with Explorer.parts():
+        explorer = DepthExplorer(session)
+    try:
+        if session.state.is_native:
+            explorer.worker.wait()
+        return explorer.open_in_open3d()
+    finally:
+        explorer.close()
+
+
+__all__ = ["DepthExplorer", "explore_depth", "open_in_open3d", "sentence"]

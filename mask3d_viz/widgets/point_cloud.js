@@ -34,7 +34,8 @@ uniform vec3 eye;
 uniform vec4 lens;                 // 2 focal / (width, height), and the principal point's way from the middle
 uniform vec2 depths, range;        // near and far; the values at the ends of the palette
 uniform float edge_limit, growth, fixed_size, smallest, largest;
-uniform int mode, palette, width, patch_side, columns, stride;
+uniform int mode, palette, patch_side, columns, stride;
+uniform vec2 frame, own;              // (height, width) of the patches' picture and of this pane's
 uniform vec3 kinds[16];
 uniform vec3 none;
 uniform sampler2D palettes;
@@ -63,7 +64,9 @@ void main() {
   float wanted = growth * stretch * 255.0 / 64.0 * abs(position.z) / p.z;
   side = fixed_size > 0.0 ? fixed_size : clamp(wanted, smallest, largest);
   gl_PointSize = side;
-  int place = (int(pixel) / width / patch_side) * columns + (int(pixel) % width) / patch_side;
+  ivec2 of = ivec2(frame), by = ivec2(own), at = ivec2(int(pixel) / by.y, int(pixel) % by.y);
+  at = (2 * at + 1) * of / (2 * by);  // as pixelIn
+  int place = (at.x / patch_side) * columns + at.y / patch_side;
   paint = coloured();
   number = uvec2(uint(gl_VertexID * stride) + 1u, uint(place));
 }`;
@@ -455,7 +458,11 @@ function buildPage() {
     mode: select("Colour by", []), layout: select("Layout", LAYOUTS),
     size: element("input", { type: "range", min: 0, max: 12, step: 0.5, "aria-label": "Point size, 0 = automatic" }),
     sizeText: element("output", {}, "auto"),
+    edge: element("input", { type: "range", min: 30, max: 90, step: 1,
+                             "aria-label": "Flying pixels: steepest surface that stays, degrees" }),
+    edgeText: element("output"),
     blink: element("button", { type: "button", hidden: true }, "Pause"),
+    period: element("output", { hidden: true }),
     png: element("button", { type: "button", title: "Download what is drawn" }, "Save PNG"),
     canvas: element("canvas", { className: "m3c-canvas" }), overlay: element("canvas", { className: "m3c-overlay" }),
     titles: [0, 1].map(() => element("div", { className: "m3c-title" })),
@@ -469,10 +476,12 @@ function buildPage() {
   };
   const field = (text, ...children) => element("label", {}, element("span", {}, text), ...children);
   parts.layoutField = field("Layout", parts.layout);
+  parts.edgeField = field("Flying pixels", parts.edge, parts.edgeText);
+  parts.edgeField.title = "Leaves out pixels behind a step of depth that only a steeper surface could make";
   parts.toolbar = element("div", { className: "m3c-toolbar", role: "toolbar", "aria-label": "Point cloud" },
     element("span", { className: "m3c-group", role: "group", "aria-label": "View" }, ...parts.views, parts.reset),
-    field("Colour", parts.mode), parts.layoutField, parts.blink, field("Points", parts.size, parts.sizeText),
-    parts.png);
+    field("Colour", parts.mode), parts.layoutField, parts.blink, parts.period,
+    field("Points", parts.size, parts.sizeText), parts.edgeField, parts.png);
   parts.stage = element("div", { className: "m3c-stage", tabIndex: 0, role: "application" },
     parts.canvas, parts.overlay, ...parts.titles, parts.curtain, parts.message);
   parts.root = element("div", { className: "m3c" },
@@ -568,14 +577,23 @@ function render({ model, el }) {
 
   // ---- data
 
+  const sizeOf = (index) => model.get("pane_sizes")?.[index] ?? model.get("size");
+
+  // The pixel of a picture of size `to` over the middle of a pixel of one of size `from`: as PointCloud.pixel_in.
+  function pixelIn(to, from, pixel) {
+    const place = [Math.floor(pixel / from[1]), pixel % from[1]];
+    const [row, column] = place.map((at, axis) => Math.floor((2 * at + 1) * to[axis] / (2 * from[axis])));
+    return row * to[1] + column;
+  }
+
   function readPane(index) {
     const pane = Object.fromEntries(Object.entries(ARRAYS).map(
       ([name, Kind]) => [name, typed(model.get(`${name}_${index}`), Kind)]));
     // Traits arrive one after the other: until positions and pixels fit each other nothing can be drawn.
     pane.count = pane.positions.length === 3 * pane.pixel.length ? pane.pixel.length : 0;
     pane.spacing = spacingOf(pane);
-    pane.places = placesOf(pane, model.get("size"));
-    pane.stretch = pane.count ? stretchOf(pane, model.get("size")[1]) : new Uint8Array(0);
+    pane.places = placesOf(pane, sizeOf(index));
+    pane.stretch = pane.count ? stretchOf(pane, sizeOf(index)[1]) : new Uint8Array(0);
     pane.reach = 0;
     for (let i = 0; i < 3 * pane.count; i += 30) pane.reach = Math.max(pane.reach, Math.abs(pane.positions[i]));
     panes[index] = pane;
@@ -612,11 +630,13 @@ function render({ model, el }) {
   }
 
   function patchOf(index, point) {
-    const { columns, width, side } = grid(), pixel = panes[index].pixel[point];
+    const { columns, width, side } = grid(), pixel = pixelIn(model.get("size"), sizeOf(index), panes[index].pixel[point]);
     return Math.floor(Math.floor(pixel / width) / side) * columns + Math.floor((pixel % width) / side);
   }
 
-  const pointAt = (index, pixel) => panes[index].places?.[pixel] ?? -1;
+  // The point of the other pane in the same place of the picture, or -1.
+  const twinOf = (index, point) =>
+    panes[1 - index].places?.[pixelIn(sizeOf(1 - index), sizeOf(index), panes[index].pixel[point])] ?? -1;
 
   const isRemoved = (pane, point) => pane.edge.length === pane.count && pane.edge[point] > model.get("edge_limit");
 
@@ -629,7 +649,11 @@ function render({ model, el }) {
       for (let i = 0; i < count; i++) removed += edge[i] > limit;
       return removed ? `${title}: ${counted(removed)} of ${counted(count)}` : "";
     }).filter(Boolean);
-    page.removed.textContent = said.length ? `Flying pixels removed \u2013 ${said.join(" \u00b7 ")}` : "";
+    const note = model.get("edge_note") && ` (${model.get("edge_note")})`;
+    page.removed.textContent = said.length ? `Flying pixels removed \u2013 ${said.join(" \u00b7 ")}${note}` : "";
+    page.edgeField.hidden = !panes.some(({ edge, count }) => count && edge.length === count);
+    page.edge.value = limit;
+    page.edgeText.textContent = limit >= 90 ? "all kept" : `up to ${Math.round(limit)}\u00b0`;
   }
 
   const channelNumber = () => model.get("channels").findIndex((channel) => channel.name === model.get("mode"));
@@ -644,7 +668,8 @@ function render({ model, el }) {
 
   // Where a frame takes long (300,000 points without a graphics card), a moving camera sees every third, fifth, ...
   // point, larger; when it rests all of them come back. A stride that divides the width would draw stripes.
-  const strides = () => [1, 3, 5, 7, 11, 13].filter((stride) => stride === 1 || model.get("size")[1] % stride);
+  const strides = () => [1, 3, 5, 7, 11, 13].filter((stride) =>
+    stride === 1 || [0, 1].every((index) => sizeOf(index)[1] % stride));
 
   function moving() {
     clearTimeout(restTimer);
@@ -683,7 +708,7 @@ function render({ model, el }) {
   function uniformsOf(index, rect) {
     const { sight, right, down, eye } = frameOf(camera), size = model.get("size");
     const focal = focalOf(camera, rect, size), [shiftX, shiftY] = camera.shift ?? [0, 0];
-    const { columns, width, side } = grid(), channel = model.get("channels")[channelNumber()];
+    const { columns, side } = grid(), channel = model.get("channels")[channelNumber()];
     const kinds = new Float32Array(48), larger = Math.sqrt(stride());
     model.get("kinds").slice(0, 16).forEach((kind, i) => kinds.set(rgb(kind.color), 3 * i));
     const fullWidth = 2 * focal / rect.width, fullHeight = 2 * focal / rect.height;
@@ -692,7 +717,7 @@ function render({ model, el }) {
              mode: modeNumber(), range: channel?.range ?? [0, 1], palette: channel?.palette ?? 0, kinds,
              none: NO_VALUE.map((value) => value / 255), edge_limit: model.get("edge_limit"), stride: stride(),
              growth: 1.25 * panes[index].spacing * focal * larger, smallest: ratio, largest: 48 * ratio,
-             fixed_size: model.get("point_size") * ratio * larger, width, patch_side: side, columns };
+             fixed_size: model.get("point_size") * ratio * larger, frame: size, own: sizeOf(index), patch_side: side, columns };
   }
 
   function reaches() {
@@ -733,8 +758,7 @@ function render({ model, el }) {
         const from = project(camera, arrow.from, rect, size), to = project(camera, arrow.to, rect, size);
         if (from[2] > 0.01 && to[2] > 0.01) drawArrow(context, from, to, arrow);
       }
-      const pixel = hovered && panes[hovered.index].pixel[hovered.point];
-      const point = !hovered ? -1 : hovered.index === index ? hovered.point : pointAt(index, pixel);
+      const point = !hovered ? -1 : hovered.index === index ? hovered.point : twinOf(hovered.index, hovered.point);
       if (point >= 0 && !isRemoved(panes[index], point)) {
         const place = project(camera, panes[index].positions.subarray(3 * point, 3 * point + 3), rect, size);
         if (place[2] > 0.01) drawRing(context, place);
@@ -817,15 +841,15 @@ function render({ model, el }) {
   }
 
   function readoutText() {
-    const { columns, width } = grid(), hover = model.get("hover"), titles = model.get("panes");
-    const place = (patch) => `patch row ${Math.floor(patch / columns)}, column ${patch % columns}`;
+    const { columns } = grid(), hover = model.get("hover"), titles = model.get("panes");
+    const place = (patch) => `patch row ${Math.floor(patch / columns) + 1}, column ${patch % columns + 1}`;
     const chosen = model.get("selection").length;
     const others = chosen ? ` \u00b7 ${chosen} ${chosen === 1 ? "patch" : "patches"} chosen` : "";
     if (hovered && hovered.point < panes[hovered.index].count) {
-      const { index, point } = hovered, pixel = panes[index].pixel[point];
-      const twin = paneCount() === 2 ? pointAt(1 - index, pixel) : -1;
+      const { index, point } = hovered, pixel = panes[index].pixel[point], width = sizeOf(index)[1];
+      const twin = paneCount() === 2 ? twinOf(index, point) : -1;
       const metres = twin < 0 ? "" : numberText(panes[1 - index].positions[3 * twin + 2], 2);
-      return [`${titles[index]}: row ${Math.floor(pixel / width)}, column ${pixel % width}`, place(hover),
+      return [`${titles[index]}: pixel row ${Math.floor(pixel / width) + 1}, column ${pixel % width + 1}`, place(hover),
               valuesText(index, point), metres && `${titles[1 - index]} ${metres} m`].filter(Boolean).join(" \u00b7 ");
     }
     if (hover >= 0) return place(hover) + others;
@@ -964,6 +988,8 @@ function render({ model, el }) {
   listen(page.mode, "change", () => put({ mode: page.mode.value }));
   listen(page.layout, "change", () => put({ layout_mode: page.layout.value }));
   listen(page.size, "input", () => put({ point_size: Number(page.size.value) }, false));
+  listen(page.edge, "input", () => put({ edge_limit: Number(page.edge.value) }, false));
+  listen(page.edge, "change", () => save(true));
   listen(page.png, "click", savePicture);
   listen(page.blink, "click", () => (calm.matches ? showOther() : put({ is_paused: !model.get("is_paused") })));
 
@@ -988,6 +1014,8 @@ function render({ model, el }) {
     page.blink.hidden = !isOn;
     page.blink.textContent = calm.matches ? "Show the other" : isPaused ? "Blink" : "Pause";
     page.blink.title = "Space shows the other cloud";
+    page.period.hidden = !isOn || calm.matches;
+    page.period.textContent = `each ${model.get("period")} s`;
     if (isOn && !isPaused && !calm.matches) blinking = setInterval(showOther, 1000 * model.get("period"));
   }
   undo.push(() => clearInterval(blinking));
@@ -1210,17 +1238,17 @@ function render({ model, el }) {
     refreshWords();
     redraw();
   });
-  watch(["size", "patch"], () => {
+  watch(["size", "patch", "pane_sizes"], () => {
     DATA.forEach((name) => dirty.add(name));
     redraw();
   });
-  watch(["hover", "selection", "size", "patch"], () => {
+  watch(["hover", "selection", "size", "patch", "pane_sizes"], () => {
     dirty.add("flags");
     if (hovered && patchOf(hovered.index, hovered.point) !== model.get("hover")) hovered = null;
     refreshReadout();
     redraw(true);
   });
-  watch(["edge_limit"], countRemoved);
+  watch(["edge_limit", "edge_note"], countRemoved);
   watch(["edge_limit"], () => redraw());
   watch(["shading", "arrows"], () => redraw(true));
   watch(["wipe"], () => {

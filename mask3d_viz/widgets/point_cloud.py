@@ -164,6 +164,7 @@ class PointCloud(anywidget.AnyWidget):
     values_0, values_1 = (t.Bytes(b"", help="float32 (channels, n), NaN = none").tag(sync=True) for _ in "01")
     edge_0, edge_1 = (t.Bytes(b"", help="float32 (n,), see edge_limit").tag(sync=True) for _ in "01")
     size = t.Tuple(t.Int(), t.Int(), default_value=(240, 320), help="(height, width) of the frame").tag(sync=True)
+    pane_sizes = t.List(t.Tuple(t.Int(), t.Int()), help="of each pane's own picture of the same view; [] = size").tag(sync=True)
     patch = t.Int(16, help="side of a patch in pixels of size").tag(sync=True)
     kinds = t.List(t.Dict(), help="name and color (#rrggbb) of each kind").tag(sync=True)
     channels = t.List(t.Dict(), help="name, unit, digits, palette, range, is_diverging, ends").tag(sync=True)
@@ -175,6 +176,7 @@ class PointCloud(anywidget.AnyWidget):
     hover = t.Int(-1, help="patch under the cursor, or -1").tag(sync=True)
     selection = t.List(t.Int(), help="chosen patches").tag(sync=True)
     edge_limit = t.Float(86.0, help="points whose edge is above it are not drawn").tag(sync=True)
+    edge_note = t.Unicode("", help="said beside how many were removed").tag(sync=True)
     point_size = t.Float(0.0, help="pixels; 0 = about the points' spacing").tag(sync=True)
     shading = t.Float(0.6, help="0..1, eye-dome lighting as in clouds.splat").tag(sync=True)
     layout_mode = t.Unicode("side", help="side, wipe or blink").tag(sync=True)
@@ -203,7 +205,7 @@ class PointCloud(anywidget.AnyWidget):
 
     def set_pane(self, index: int, positions: Pixels, pixel: Pixels, *, color: Pixels | None = None,
                  kind: Pixels | None = None, values: Mapping[str, Pixels] | None = None, edge: Pixels | None = None,
-                 intrinsics: Intrinsics | None = None) -> None:
+                 intrinsics: Intrinsics | None = None, size: tuple[int, int] | None = None) -> None:
         """Put points into a pane.
 
         Args:
@@ -212,22 +214,40 @@ class PointCloud(anywidget.AnyWidget):
             pixel: (n,), row * width + column in the frame of ``size``.
             color: uint8 (n, 3). kind: (n,), index into ``kinds``. edge: (n,), see ``edge_limit``.
             values: (n,) per channel by name; NaN = none; a channel left out has none.
-            intrinsics: the frame's camera, for the view "camera"; stays until another comes.
+            intrinsics: the frame's camera (for a picture of the widget's ``size``), for the view "camera"; stays until
+                another comes.
+            size: (height, width) that ``pixel`` counts in, where this pane's picture of the same view is finer or
+                coarser than ``size``; None: ``size``.
 
         Raises:
             PictureError: shapes, numbers or names that do not fit; the pane is unchanged.
         """
         if index not in range(len(self.panes)):
             raise PictureError(f"a pane among 0..{len(self.panes) - 1}", str(index), "Name two panes: panes=[...].")
-        arrays = self._checked_points(positions, pixel, color, kind, values or {}, edge)
+        own = self.size if size is None else (int(size[0]), int(size[1]))
+        if min(own) < 1:
+            raise PictureError("sizes of at least one pixel", str(own), "Pass size=(height, width).")
+        arrays = self._checked_points(positions, pixel, color, kind, values or {}, edge, own)
+        sizes = [own if i == index else self.pane_size(i) for i in range(len(self.panes))]
         with self.hold_sync():
+            self.pane_sizes = sizes if any(one != self.size for one in sizes) else []
             for name, array in arrays.items():
                 self.set_trait(f"{name}_{index}", array.tobytes())
             self._eye = intrinsics or self._eye
             if index == 0 or intrinsics is not None or not self.positions_0:
                 self._fit_views()
 
-    def _checked_points(self, positions, pixel, color, kind, values, edge) -> dict[str, np.ndarray]:
+    def pane_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of a pane's own picture."""
+        return tuple(self.pane_sizes[index]) if index < len(self.pane_sizes) else self.size
+
+    def patches(self, index: int) -> np.ndarray:
+        """int (n,): the patch that each point of a pane belongs to."""
+        pixel = pixel_in(self.size, self.pane_size(index), self.points(index).pixel.astype(np.int64))
+        row, column = np.divmod(pixel, self.size[1])
+        return row // self.patch * -(-self.size[1] // self.patch) + column // self.patch
+
+    def _checked_points(self, positions, pixel, color, kind, values, edge, size) -> dict[str, np.ndarray]:
         """Every array of a pane in the type the page expects; empty where nothing was given."""
         positions, pixel = to_numpy(positions), to_numpy(pixel)
         count = len(positions)
@@ -237,9 +257,9 @@ class PointCloud(anywidget.AnyWidget):
         if not np.isfinite(positions).all():
             raise PictureError("finite points", "NaN or infinite coordinates",
                                "Leave the holes out: frame_points does.")
-        pixels = self.size[0] * self.size[1]
+        pixels = size[0] * size[1]
         if count and not 0 <= int(pixel.min()) <= int(pixel.max()) < pixels:
-            raise PictureError(f"pixel numbers 0..{pixels - 1} of a frame of size {self.size}",
+            raise PictureError(f"pixel numbers 0..{pixels - 1} of a frame of size {size}",
                                f"{int(pixel.min())}..{int(pixel.max())}", "Set size=(height, width) first.")
         names = [channel["name"] for channel in self.channels]
         unknown = [name for name in values if name not in names]
@@ -354,25 +374,29 @@ class PointCloud(anywidget.AnyWidget):
         pictures = [self._pane_still(index, pane, theme) for index in range(len(self.panes))]
         titles = list(self.panes)
         if is_wiped:
-            column = round(self.wipe * pane[1])
-            pictures = [np.concatenate([pictures[0][:, :column], pictures[1][:, column:]], axis=1)]
-            titles = [" | ".join(titles)]
+            pictures, titles = [self._under_curtain(*pictures, theme)], [" | ".join(titles)]
         sheet = blank((height, width), theme)
         for number, (picture, title) in enumerate(zip(pictures, titles)):
             if line:
-                paste(sheet, text_block(title or " ", pane[1], 15, theme=theme)[:line], 2, number * (pane[1] + gap))
+                paste(sheet, text_block(title or " ", pane[1] - 8, 15, theme=theme)[:line], 2, number * (pane[1] + gap) + 8)
             paste(sheet, picture, line, number * (pane[1] + gap))
         paste(sheet, legend, line + pane[0], 0)
         return sheet
+
+    def _under_curtain(self, left: np.ndarray, right: np.ndarray, theme: str) -> np.ndarray:
+        """One picture left of the curtain, the other right of it, the curtain a thin line."""
+        column, colors = round(self.wipe * left.shape[1]), style.theme(theme)
+        whole = np.concatenate([left[:, :column], right[:, column:]], axis=1)
+        for wide, role in ((2, "ink"), (1, "paper")):
+            whole[:, max(0, column - wide):column + wide] = style.rgb(colors[role])
+        return whole
 
     def _pane_still(self, index: int, size: tuple[int, int], theme: str) -> np.ndarray:
         points, keep, camera = self.points(index), self.is_drawn(index), self.house_camera(size)
         ground = style.rgb(style.theme(theme)["ground"])
         colors = self.colors(index)[keep]
         if self.selection:
-            grid = -(-self.size[1] // self.patch)
-            row, column = np.divmod(points.pixel[keep], self.size[1])
-            is_dim = ~np.isin(row // self.patch * grid + column // self.patch, self.selection)
+            is_dim = ~np.isin(self.patches(index)[keep], self.selection)
             colors = np.where(is_dim[:, None], colors + (np.array(ground) - colors) * DIMMED, colors).astype(np.uint8)
         places = points.positions[keep]
         side = self.point_size or _spacing(points) * 1.25 * camera.intrinsics.fx * float(
@@ -466,6 +490,12 @@ class PointCloud(anywidget.AnyWidget):
                           and 0 < value["field_of_view"] < 180):
             raise PictureError(f"a camera with {', '.join(needed)}", str(value), "Take it from camera_state.")
         return value
+
+
+def pixel_in(to: tuple[int, int], of: tuple[int, int], pixel: np.ndarray) -> np.ndarray:
+    """The pixels of a picture of size ``to`` over the middles of pixels of one of size ``of``, both (height, width)."""
+    row, column = np.divmod(pixel, of[1])
+    return (2 * row + 1) * to[0] // (2 * of[0]) * to[1] + (2 * column + 1) * to[1] // (2 * of[1])
 
 
 def _checked_channel(channel: Mapping[str, Any], palettes: int) -> dict[str, Any]:
