@@ -12,7 +12,8 @@ pytest.importorskip("anywidget", reason="the lab's packages are not installed (p
 from mask3d_core.models import Mask3D
 from mask3d_core.sources import open_source
 from mask3d_core.evaluation.influence import measure_influence
-from mask3d_viz.explorers.attention import explore_attention, rank_correlation
+from mask3d_core.evaluation.uncertainty import rank_correlation
+from mask3d_viz.explorers.attention import explore_attention
 from mask3d_viz.explorers.depth import explore_depth
 from mask3d_viz.explorers.explore import explore
 from mask3d_viz.explorers.masks import evidence_html, explore_masks

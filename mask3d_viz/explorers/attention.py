@@ -11,6 +11,7 @@ import numpy as np
 from mask3d_core.attention import ModelAttention, record_attention
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.influence import Influence, measure_influence
+from mask3d_core.evaluation.uncertainty import rank_correlation
 from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
 from mask3d_viz.drawing import blank, paste, text_block
@@ -262,19 +263,6 @@ class AttentionExplorer(Explorer):
         return f"Patch {patch}: {shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour."
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's: the correlation of the ranks, ties sharing theirs. NaN for fewer than three or constant numbers."""
-    if len(first) < 3:
-        return float("nan")
-
-    def ranks(values: np.ndarray) -> np.ndarray:
-        _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-        return (np.cumsum(counts) - (counts + 1) / 2)[place]
-
-    a, b = ranks(np.asarray(first)), ranks(np.asarray(second))
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else float("nan")
-
-
 def _heat(picture: PatchImage, values: np.ndarray) -> None:
     top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
     picture.set_heat(values, "viridis", (0.0, top or 1.0))
@@ -303,4 +291,4 @@ def explore_attention(session: Session, present: bool = False, **options) -> Att
     return opened(AttentionExplorer(session, **options), present)
 
 
-__all__ = ["AttentionExplorer", "explore_attention", "rank_correlation"]
+__all__ = ["AttentionExplorer", "explore_attention"]
