@@ -20,7 +20,7 @@ from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LARGEST = 500_000  # bytes of a notebook
-WIDEST = 1000  # pixels of a stored picture
+WIDEST = 900  # pixels of a stored picture
 KEPT = ("text/plain", "text/markdown", "text/html", "image/png")  # of each output, in a stored notebook
 
 

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,8 @@ from mask3d_viz import style
 from mask3d_viz.pixels import PictureError
 from mask3d_viz.scores import Score, as_score, score_text
 
-__all__ = ["Score", "as_score", "bar_table", "error_by_ratio", "figure_image", "loss_curve", "running_mean"]
+__all__ = ["Score", "as_score", "bar_table", "error_by_ratio", "figure_image", "figure_svg", "loss_curve", "running_mean",
+           "theme_variables"]
 
 Numbers = Sequence[float] | np.ndarray
 
@@ -23,12 +27,12 @@ PIXELS_PER_INCH = 144  # twice the size on a page, so that it stays crisp on a f
 TEXT = 11.0  # points; 11 * 144 / 72 = 22 pixels
 
 
-def _chart(height: float, title: str, theme: str):
-    """A figure and its one axis in the house's look."""
+def _chart(height: float, title: str, theme: str, width: float = 8.0):
+    """A figure of so many inches and its one axis in the house's look."""
     from matplotlib.figure import Figure
 
     colors = style.theme(theme)
-    figure = Figure(figsize=(8.0, height), dpi=PIXELS_PER_INCH, layout="constrained", facecolor=colors["paper"])
+    figure = Figure(figsize=(width, height), dpi=PIXELS_PER_INCH, layout="constrained", facecolor=colors["paper"])
     axis = figure.add_subplot(facecolor=colors["paper"])
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -88,7 +92,8 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mapping[str, str] = ("loss",), *,
                x: str = "step", opponents: Mapping[str, float] | None = None,
                band: tuple[Numbers, Numbers, Numbers] | None = None, title: str = "",
-               y_label: str = "loss", log_scale: bool = False, theme: str = "light"):
+               y_label: str = "loss", log_scale: bool = False, theme: str = "light",
+               size: tuple[float, float] = (8.0, 4.2)):
     """A run's curve, over the band where such runs lie and the lines it has to pass.
 
     Args:
@@ -99,6 +104,7 @@ def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mappi
         band: (x, low, high) of recorded reference runs.
         title, y_label: text. log_scale: of the vertical axis.
         theme: "light" or "dark".
+        size: (width, height) in inches; letters keep theirs, so that a small chart stays readable.
 
     Returns:
         ``matplotlib.figure.Figure``.
@@ -107,7 +113,7 @@ def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mappi
         PictureError: none of the keys is in any record.
     """
     names = dict(keys) if isinstance(keys, Mapping) else {key: key for key in keys}
-    figure, axis, colors = _chart(4.2, title, theme)
+    figure, axis, colors = _chart(size[1], title, theme, size[0])
     labels, seen = [], False
     if band is not None:
         axis.fill_between(*(np.asarray(part, float) for part in band), color=colors["line"], linewidth=0,
@@ -137,7 +143,12 @@ def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mappi
         axis.axhline(height, color=colors["muted"], linestyle=(0, (5, 3)), linewidth=1.3)
         labels.append((height, name, colors["muted"], False))
     if log_scale:
+        from matplotlib.ticker import LogLocator
+
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.yaxis.set_minor_formatter(lambda value, _: "")
     axis.margins(x=0.01)
     axis.set_ylim(*axis.get_ylim())
     axis.set_xlabel(x, color=colors["ink"], fontsize=TEXT)
@@ -256,3 +267,44 @@ def figure_image(figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def figure_svg(figure, label: str, theme: str = "light") -> str:
+    """A chart for a page that may turn dark: its colours are CSS variables, see :func:`theme_variables`.
+
+    Args:
+        figure: drawn in ``theme``.
+        label: what it shows, for whoever cannot see it.
+
+    Returns:
+        An ``<svg>`` that takes the width it is given.
+    """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    head, _, body = text[text.index("<svg"):].partition(">")
+    box = re.search(r'viewBox="[^"]*"', head).group()
+    for name, color in _named_colors(theme):
+        body = body.replace(color, f"var(--m3d-{name},{color})")
+    return (f'<svg {box} role="img" aria-label="{escape(label)}" style="display:block;width:100%;height:auto" '
+            f'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">{body}')
+
+
+def _named_colors(theme: str) -> list[tuple[str, str]]:
+    """(variable, colour) of all that charts are drawn with."""
+    return [*style.theme(theme).items(), *((f"series-{i}", color) for i, color in enumerate(style.SERIES[theme]))]
+
+
+def theme_variables(selector: str) -> str:
+    """The colours of :func:`figure_svg` in JupyterLab's light theme and in its dark one, as a style sheet.
+
+    Args:
+        selector: of the element that holds the charts.
+    """
+    def block(theme: str) -> str:
+        return "".join(f"--m3d-{name}:{color};" for name, color in _named_colors(theme) if name != "paper")
+
+    dark = f"body[data-jp-theme-light='false'] {selector},body.dark {selector}"
+    return f"{selector}{{{block('light')}--m3d-paper:transparent}}{dark}{{{block('dark')}--m3d-paper:transparent}}"

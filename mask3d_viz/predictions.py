@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,6 +23,16 @@ CACHED = 64
 MAX_DEPTH = 10.0  # metres; truth beyond is not scored
 SHOWN_OPPONENTS = ("mean", "nearest", "linear_inverse", "color_guided")
 METRICS = ("abs_rel", "rmse", "mae", "delta1")
+_tokens: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
+_counter, _counting = itertools.count(), threading.Lock()
+
+
+def model_token(model: torch.nn.Module) -> int:
+    """A number of this loaded model that no other one ever has: ``id`` is given again once a model is gone."""
+    with _counting:
+        if model not in _tokens:
+            _tokens[model] = next(_counter)
+        return _tokens[model]
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ class Predictions:
             model, _ = session.model(name)
             batch, masks = session.batch(), session.masks()
             ratios, seed = (state.rgb_ratio, state.depth_ratio), state.seed
-            key = (id(model), state.frame, masks.rgb.numpy().tobytes(), masks.depth.numpy().tobytes(), state.color_source)
+            key = (model_token(model), state.frame, masks.rgb.numpy().tobytes(), masks.depth.numpy().tobytes(), state.color_source)
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
@@ -155,4 +168,4 @@ def _scores(prediction: torch.Tensor, batch: Batch, counted: torch.Tensor) -> di
     return {name: float(values[name]) for name in METRICS}
 
 
-__all__ = ["Predictions", "Shown"]
+__all__ = ["Predictions", "Shown", "model_token"]

@@ -374,10 +374,17 @@ class Session:
                 self._models[name] = (found.eval(), {}) if isinstance(found, Mask3D) else load_model(found)
             return self._models[name]
 
-    def refresh(self, name: str) -> None:
-        """Forget a loaded model: its file has changed (a run that goes on)."""
+    def refresh(self, name: str, loaded: tuple[Mask3D, dict[str, Any]] | None = None) -> None:
+        """Forget a loaded model: its file has changed (a run that goes on).
+
+        Args:
+            name: of the checkpoint.
+            loaded: its newer model and record, where they were read already.
+        """
         with self.lock:
             self._models.pop(name, None)
+            if loaded is not None:
+                self._models[name] = loaded[0].eval(), loaded[1]
         self._tell(frozenset({"checkpoint"}))
 
     @property

@@ -216,7 +216,8 @@ def fit(task: Task, batches, config: FitConfig, run: str | Path, device: torch.d
     """Train a task; resume where the run folder says; stop cleanly on Ctrl-C or SIGTERM.
 
     The run folder holds ``config.json`` (written by the caller), ``log.jsonl``, ``latest.safetensors`` + ``.json`` (the
-    weights to look at), ``previews/step-*.npz`` (fixed frames) and ``state/`` (for resuming). Others may watch it live.
+    weights to look at), ``previews/step-*.npz`` (fixed frames) and ``state/`` (for resuming). Others may watch it live;
+    ``process.json`` (:mod:`mask3d_core.training.process`) tells them who trains.
 
     Args:
         task: what is trained.

@@ -19,6 +19,7 @@ from mask3d_core.training.checkpoint import load_model, load_weights, read_tenso
 from mask3d_core.training.config import PretrainConfig, from_dict, to_dict
 from mask3d_core.training.log import read_log
 from mask3d_core.training.loop import FitResult, fit, start_processes, write_config
+from mask3d_core.training.process import FINISHED, STOPPED, claimed
 from mask3d_core.training.statistics import DataStatistics, gather_statistics
 
 STATISTICS_FRAMES = 512  # frames looked at for the data's mean and spread
@@ -142,7 +143,8 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
         on_preview, on_step: see :func:`mask3d_core.training.loop.fit`.
 
     Raises:
-        ConfigError: an impossible configuration, all problems at once; or the run folder holds another run.
+        ConfigError: an impossible configuration, all problems at once; the run folder holds another run, or another
+            process trains into it.
     """
     config = training_model_config(config.validate()).validate()
     was_joined = torch.distributed.is_initialized()
@@ -150,7 +152,17 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
     joined = torch.distributed.is_initialized()
     rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if joined else (0, 1)
     run = Path(run)
-    check_same_run(run, config)
+    with claimed(run, rank == 0, device) as claim:
+        check_same_run(run, config)
+        result = _train(config, run, place, rank, world, show, on_preview, on_step)
+        claim.state = FINISHED if result.is_finished else STOPPED
+    if joined and not was_joined:
+        torch.distributed.destroy_process_group()
+    return result
+
+
+def _train(config: PretrainConfig, run: Path, place: torch.device, rank: int, world: int, show: bool,
+           on_preview: Callable | None, on_step: Callable | None) -> FitResult:
     make = _from_rooms if config.data == "rooms" else _from_store
     data = make(config, place, rank, world)
     statistics = gather_statistics(data.sample, config.model.target)
@@ -159,10 +171,7 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
     if rank == 0:
         write_config(run, to_dict(config))
     task = Pretrain(config, model, data.validation, record, statistics.mean_map)
-    result = fit(task, data.batches, config.fit, run, place, show, on_preview, on_step)
-    if joined and not was_joined:
-        torch.distributed.destroy_process_group()
-    return result
+    return fit(task, data.batches, config.fit, run, place, show, on_preview, on_step)
 
 
 def _with_parents(record: dict[str, Any], init: str) -> dict[str, Any]:

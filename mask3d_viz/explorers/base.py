@@ -19,11 +19,10 @@ import numpy as np
 
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.files import write_atomically
-from mask3d_viz.architecture import architecture_svg
 from mask3d_viz.explorers.studio import studio_of
 from mask3d_viz.pixels import resize_smooth, to_png
 from mask3d_viz.session import Session, SessionState
-from mask3d_viz.widgets.toolbar import Toolbar
+from mask3d_viz.widgets.toolbar import Toolbar, mask3d_map
 
 CALL = "session"  # how an explorer is called in copied code
 STILL_WIDTH = 1200  # pixels of a picture for where no kernel is
@@ -220,10 +219,7 @@ class Explorer(widgets.VBox):
     def _add_toolbar(self) -> None:
         self.toolbar = Toolbar(kinds=list(self.files()))
         self.toolbar.observe(lambda change: self._asked(change["new"]), "request")
-        place = widgets.HTML(architecture_svg(self.here)) if self.here else None
-        if place is not None:
-            place.add_class("mask3d-not-presented")
-        self.children = [*([place] if place is not None else []), *self.children, self.toolbar]
+        self.children = [*([mask3d_map(self.here)] if self.here else []), *self.children, self.toolbar]
 
     def _asked(self, request: dict[str, Any]) -> None:
         """A button of the toolbar was pressed."""

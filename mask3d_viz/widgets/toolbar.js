@@ -53,7 +53,7 @@ function render({ model, el }) {
 
   function showButtons() {
     buttons.replaceChildren(
-      button("keep this picture", "pin what is shown, to come back to it", () => ask("keep")),
+      ...(model.get("can_keep") ? [button("keep this picture", "pin what is shown, to come back to it", () => ask("keep"))] : []),
       button("copy as code", "the lines that bring this view back", async () => say(
         await copy(model.get("code")) ? "copied" : "the browser does not allow copying")),
       ...model.get("kinds").map((kind) => button(kind, `save as ${kind}`, () => { say("making it ..."); ask("file", { kind }); })),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import anywidget
+import ipywidgets as widgets
 import traitlets as t
 
+from mask3d_viz.architecture import architecture_svg
 from mask3d_viz.widgets.patch_image import _bytes
 
 HERE = Path(__file__).parent
@@ -25,6 +27,7 @@ class Toolbar(anywidget.AnyWidget):
     _css = HERE / "toolbar.css"
 
     code = t.Unicode("").tag(sync=True)
+    can_keep = t.Bool(True).tag(sync=True)  # there is a session to come back to
     kinds = t.List(t.Unicode()).tag(sync=True)  # of files that can be had
     request = t.Dict().tag(sync=True)
     file, file_name, file_type = _bytes(), t.Unicode("").tag(sync=True), t.Unicode("").tag(sync=True)
@@ -41,4 +44,11 @@ class Toolbar(anywidget.AnyWidget):
             self.file_number += 1
 
 
-__all__ = ["Toolbar"]
+def mask3d_map(here: str) -> widgets.HTML:
+    """The map of the architecture over an explorer; not for the projector."""
+    made = widgets.HTML(architecture_svg(here))
+    made.add_class("mask3d-not-presented")
+    return made
+
+
+__all__ = ["Toolbar", "mask3d_map"]
