@@ -60,8 +60,8 @@ for place in found.places:
 # ## How sure is it?
 #
 # Draw many masks at one pair of ratios: where the predictions for a hidden pixel differ, the answer hangs on which patches
-# happened to be visible. That spread orders the errors somewhat. **It is no posterior**: a network can be wrong with all masks
-# alike, and here it often is.
+# happened to be visible. That spread orders the errors rather well: where it is large, look twice. **It is no posterior**: a
+# network can be wrong with all masks alike, and of that the spread says nothing.
 
 # %% tags=["nbval-check-output"]
 from mask3d_core.evaluation.uncertainty import measure_mask_spread
