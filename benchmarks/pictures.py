@@ -25,7 +25,7 @@ from mask3d_viz.clouds import cloud_from_depth, linked_stills, splat, view_camer
 from mask3d_viz.curves import bar_table, figure_image, loss_curve
 from mask3d_viz.images import depth_image, depth_range, error_image, masked_color_image, to_png
 from mask3d_viz.panels import reconstruction_panel
-from mask3d_viz.report import Page, figure
+from mask3d_viz.html_page import Page, figure
 
 
 def drawn_frame(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Intrinsics]:

@@ -28,7 +28,7 @@ from mask3d_viz.ladder import Climber, Ladder, LadderFrame, silent_copy
 from mask3d_viz.packing import pack
 from mask3d_viz.pixels import hatching, to_png, write_whole
 from mask3d_viz.reconstruction import cloud_stills, panel
-from mask3d_viz.report import facts, figure
+from mask3d_viz.html_page import facts, figure
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.patch_image import PatchImage
 from mask3d_viz.widgets.point_cloud import PALETTES, PointCloud, frame_points

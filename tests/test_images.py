@@ -37,7 +37,7 @@ def contrast(a, b):
 
 def test_importing_loads_no_plotting():
     code = ("import sys, mask3d_viz; assert 'torch' not in sys.modules;"
-            "import mask3d_viz.panels, mask3d_viz.clouds, mask3d_viz.curves, mask3d_viz.report;"
+            "import mask3d_viz.panels, mask3d_viz.clouds, mask3d_viz.curves, mask3d_viz.html_page;"
             "print([m for m in ('matplotlib', 'PIL', 'IPython', 'open3d') if m in sys.modules])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

@@ -128,3 +128,15 @@ def test_core_never_draws(path):
     is_command_line = path.relative_to(CORE).parts[0] in ("cli.py", "cli")
     asked = imported_names(path) & drawing
     assert asked <= ({"mask3d_viz"} if is_command_line else set()), f"{path.name} imports {sorted(asked)}"
+
+
+def test_the_public_names_are_there_and_cost_nothing_before_they_are_asked_for():
+    pytest.importorskip("anywidget", reason="the lab's packages are not installed")
+    code = ("import sys, mask3d_viz\n"
+            "assert not {'ipywidgets', 'anywidget', 'open3d', 'matplotlib'} & set(sys.modules)\n"
+            "for name in mask3d_viz.__all__: assert callable(getattr(mask3d_viz, name)), name\n"
+            "assert 'open3d' not in sys.modules\n"
+            "try: mask3d_viz.nothing\nexcept AttributeError as problem: assert 'nothing' in str(problem)\n"
+            "else: raise SystemExit('a name from nowhere')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

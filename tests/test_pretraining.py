@@ -20,7 +20,7 @@ from mask3d_core.sources.rooms import RoomsConfig
 from mask3d_core.training import pretraining
 from mask3d_core.training.checkpoint import load_model, read_tensors
 from mask3d_core.training.config import FitConfig, PretrainConfig, from_dict
-from mask3d_core.training.log import read_log
+from mask3d_core.training.log import read_log, reference_curve
 from mask3d_core.training.pretraining import build_model, package, pretrain, step_zero
 
 FIT = FitConfig(steps=2, batch_size=4, learning_rate=0.05, log_every=1, precision="float32", save_every=1)
@@ -136,3 +136,29 @@ def test_the_recipes_that_ship_are_valid():
     for path in recipes:
         config = from_dict(PretrainConfig, json.loads(path.read_text()), str(path)).validate()
         assert config.data == "rooms" and not Path(config.init).exists()
+
+
+SHIPPED = sorted((Path(__file__).resolve().parents[1] / "data" / "checkpoints").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_what_ships_says_how_it_was_made_and_its_start_can_be_remade(path):
+    model, record = load_model(path.with_suffix(""))
+    assert record["command"] and record["hardware"] and record["frames_seen"] == 144_000 and record["metrics"]
+    assert path.with_suffix(".safetensors").stat().st_size <= 16_000_000
+    control = record["training"]["name"].split("/")[1]
+    assert path.stem == ("tiny" if control == "mask3d" else f"tiny-{control}")
+    assert reference_curve(f"tiny/{control}")[-1]["step"] == record["step"], "its own curve ships too"
+    start = step_zero(record)
+    assert start.config == model.config
+    trained = dict(model.named_parameters())
+    moved = [name for name, weight in start.named_parameters() if weight.requires_grad
+             and not torch.allclose(weight, trained[name], atol=1e-2)]
+    assert any(name.startswith("rgb") or "rgb" in name for name in moved), "training has moved the RGB encoder"
+
+
+def test_the_two_starts_are_of_the_same_frames():
+    """Mask3D and its MAE control differ in nothing but the task: same rooms, same number of frames."""
+    one, other = (json.loads(path.read_text()) for path in SHIPPED[:2])
+    assert len(SHIPPED) == 2 and one["data"]["fingerprint"] == other["data"]["fingerprint"]
+    assert one["frames_seen"] == other["frames_seen"]

@@ -14,7 +14,7 @@ from conftest import make_frame
 
 from mask3d_core.errors import Mask3DError
 from mask3d_viz.pixels import to_png
-from mask3d_viz.report import (Page, choices, facts, figure, heading, inline, note, raw_json, table, text,
+from mask3d_viz.html_page import (Page, choices, facts, figure, heading, inline, note, raw_json, table, text,
                                write_report)
 from mask3d_viz.scores import Score
 
