@@ -68,4 +68,19 @@ def both_clouds(r: Reconstruction, depth: np.ndarray, fine: RGBDFrame | None = N
     return truth | {"edge": edge.ravel()[over]}, prediction | {"edge": edge.ravel()}
 
 
-__all__ = ["MOST", "both_clouds", "fine_frame"]
+def patch_middles(r: Reconstruction) -> np.ndarray:
+    """Where each patch is in space: its middle pixel at the patch's median depth, measured where it was, else predicted.
+
+    Returns:
+        float32 (patches, 3) metres, row by row, in the clouds' coordinates.
+    """
+    rows, columns = r.is_masked_depth.shape
+    side = r.depth.shape[0] // rows
+    known = np.where(r.is_valid, r.depth, r.prediction)
+    depth = np.median(known.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows, columns, -1), axis=-1)
+    fx, fy, cx, cy = r.intrinsics
+    row, column = np.indices((rows, columns)) * side + side // 2
+    return np.stack([(column - cx) / fx * depth, (row - cy) / fy * depth, depth], -1).reshape(-1, 3).astype(np.float32)
+
+
+__all__ = ["MOST", "both_clouds", "fine_frame", "patch_middles"]

@@ -234,6 +234,26 @@ def test_a_patch_is_asked_and_answers_with_what_moves_it(session):
     explorer.close()
 
 
+def test_the_arrows_of_an_asked_patch_stand_in_the_cloud_too(session):
+    asked, depth = explore_attention(session), explore_depth(session)
+    session.change(selection=(7,))
+    assert asked.worker.wait(120) and depth.cloud.arrows
+    drawn = [a for n in ("rgb", "depth") for a in asked.pictures[n].arrows]
+    assert sorted(a["weight"] for a in drawn) == sorted(a["weight"] for a in depth.cloud.arrows)
+    points = depth.cloud.points(1)
+    for arrow in depth.cloud.arrows:  # an arrow's ends lie at their patch: no further off than the patch is wide and deep
+        assert np.abs(points.positions - np.array(arrow["to"])).sum(1).min() < 0.6
+    row, column = divmod(7, session.grid[1])
+    camera = session.batch().intrinsics[0].numpy()
+    x, y, z = depth.cloud.arrows[0]["to"]
+    pixel = np.array([y / z * camera[1] + camera[3], x / z * camera[0] + camera[2]])
+    np.testing.assert_allclose(pixel, [(row + 0.5) * session.patch, (column + 0.5) * session.patch], atol=0.51)
+    session.change(selection=())
+    assert depth.cloud.arrows == []
+    asked.close()
+    depth.close()
+
+
 def test_rank_correlation():
     assert rank_correlation(np.array([1, 2, 3, 9]), np.array([2, 3, 5, 100])) == pytest.approx(1)
     assert rank_correlation(np.array([1, 2, 3]), np.array([3, 2, 1])) == pytest.approx(-1)

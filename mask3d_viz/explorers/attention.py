@@ -16,6 +16,7 @@ from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
 from mask3d_viz.drawing import blank, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
+from mask3d_viz.explorers.studio import Arrow
 from mask3d_viz.images import depth_image, depth_range
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.patch_image import NOTHING_MEASURED, PatchImage
@@ -81,8 +82,9 @@ class AttentionExplorer(Explorer):
         return selection[-1] if selection else None
 
     def close(self) -> None:
-        """End the worker too."""
+        """End the worker too, and take the arrows away."""
         self._question += 1
+        self.studio.point(())
         self.worker.close()
         super().close()
 
@@ -109,6 +111,7 @@ class AttentionExplorer(Explorer):
         for picture in self.pictures.values():
             picture.stale = is_stale
         if shown is None or is_stale:
+            self.studio.point(())  # they were the old mask's
             return
         r = shown.reconstruction
         limits = self.session.state.depth_range or (depth_range(r.depth, r.is_valid) if r.is_valid.any() else (0.5, 4.0))
@@ -132,6 +135,7 @@ class AttentionExplorer(Explorer):
         if patch is None:
             self.answer.value = _words("Click a patch, in any picture or cloud: what does its depth come from?")
             self.mass.value = ""
+            self.studio.point(())
             for picture in self.pictures.values():
                 picture.set_heat(None)
                 picture.arrows = []
@@ -181,8 +185,11 @@ class AttentionExplorer(Explorer):
             picture.set_bar(style.ERROR_COLORMAP, (-end, end), "cm")
             picture.set_values({"taken away, it moves by": values}, {"taken away, it moves by": "cm"}, digits={
                 "taken away, it moves by": 2}, signed=("taken away, it moves by",))
-            picture.arrows = [{"from": k, "to": patch, "weight": abs(m) * 100 / end, "color": ARROW_COLORS[n]}
-                              for n, k, m in top if n == name and k != patch and m]
+        arrows = [Arrow(k, patch, abs(m) * 100 / end, ARROW_COLORS[n], n) for n, k, m in top if k != patch and m]
+        for name in moves:
+            self.pictures[name].arrows = [{"from": a.start, "to": a.end, "weight": a.weight, "color": a.color}
+                                          for a in arrows if a.modality == name]
+        self.studio.point(arrows)
         self.answer.value = _answer_html(patch, self.session.grid, influence, top)
         self._show_attention(patch, attention, moves)
 

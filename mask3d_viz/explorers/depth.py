@@ -12,7 +12,7 @@ import numpy as np
 
 from mask3d_core.frames import Intrinsics, RGBDFrame
 from mask3d_viz import style
-from mask3d_viz.depth_clouds import MOST, both_clouds, fine_frame
+from mask3d_viz.depth_clouds import MOST, both_clouds, fine_frame, patch_middles
 from mask3d_viz.drawing import blank, contact_sheet, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.explorers.masks import WORDS
@@ -56,6 +56,7 @@ class DepthExplorer(Explorer):
         self.children = [self.cloud, self.numbers, widgets.Box([self.native, self.open3d], layout=row), self.message]
         self._listen()
         self.begin()
+        self._ends.append(self.studio.on_arrows(self._point))
 
     def _listen(self) -> None:
         cloud = self.cloud
@@ -144,6 +145,18 @@ class DepthExplorer(Explorer):
         self.cloud.set_pane(1, **prediction)
         self.cloud.note = "scale assumed: no depth was visible" if r.is_scale_assumed else self.session.words()
         self.numbers.value = f"<div style='font-size:13px'>{escape(sentence(shown))}</div>"
+
+        self._point()
+
+    def _point(self) -> None:
+        """The arrows of an asked patch, between the places that its patches have in space."""
+        shown, arrows = self.studio.shown, self.studio.arrows
+        if shown is None or not arrows:
+            self.cloud.arrows = []
+            return
+        middles = patch_middles(shown.reconstruction)
+        self.cloud.arrows = [{"from": middles[a.start].tolist(), "to": middles[a.end].tolist(), "weight": a.weight,
+                              "color": a.color} for a in arrows]
 
     def _channels(self, shown: Shown | None) -> list[dict]:
         limits, end = (0.5, 4.0), 0.5

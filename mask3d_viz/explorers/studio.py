@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from mask3d_core.errors import Mask3DError
@@ -14,12 +15,26 @@ PREDICTS = ("frame", "rgb_ratio", "depth_ratio", "seed", "painted_rgb", "painted
 """Changes of these need a new prediction; all others only another view of the one that is there."""
 
 
+class Arrow(NamedTuple):
+    """From one patch to another: which of what modality moves which.
+
+    start, end: patches. weight: 0..1. color: CSS. modality: "rgb" or "depth", of the start.
+    """
+
+    start: int
+    end: int
+    weight: float
+    color: str
+    modality: str
+
+
 class Studio:
     """One per session; get it with :func:`studio_of`.
 
     Attributes:
         shown: the newest finished prediction, or None.
         is_stale: a newer one is on its way.
+        arrows: between patches, drawn in every view that can; set by :meth:`point`.
         error: what went wrong with the newest, in words, or "".
     """
 
@@ -27,6 +42,8 @@ class Studio:
         self.session, self.predictions, self.worker = session, Predictions(session), Worker()
         self.shown: Shown | None = None
         self.is_stale, self.error = False, ""
+        self.arrows: tuple[Arrow, ...] = ()
+        self._arrow_listeners: list[Callable[[], None]] = []
         self._listeners: list[Callable[[], None]] = []
         session.on(lambda _: self.refresh(), *PREDICTS)
 
@@ -34,6 +51,19 @@ class Studio:
         """Be told when ``shown``, ``is_stale`` or ``error`` changed; returns how to be told no more."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback) if callback in self._listeners else None
+
+    def point(self, arrows: Iterable[Arrow]) -> None:
+        """Draw arrows between patches in every view that can; those that were there go."""
+        arrows = tuple(arrows)
+        if arrows != self.arrows:
+            self.arrows = arrows
+            for callback in list(self._arrow_listeners):
+                callback()
+
+    def on_arrows(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Be told when ``arrows`` changed; returns how to be told no more."""
+        self._arrow_listeners.append(callback)
+        return lambda: self._arrow_listeners.remove(callback) if callback in self._arrow_listeners else None
 
     def _tell(self) -> None:
         for callback in list(self._listeners):
