@@ -27,7 +27,7 @@ _HOMES = {
     "mask3d_viz.runs": ("start_run",),
     "mask3d_viz.following": ("follow_run",),
     "mask3d_viz.living_page": ("report",),
-    "mask3d_viz.architecture": ("architecture",),
+    "mask3d_viz.model_map": ("architecture",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)

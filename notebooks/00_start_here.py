@@ -21,8 +21,7 @@
 # 5. **Point at a patch** anywhere, and it lights up everywhere, with its depth, its prediction and its error.
 
 # %%
-from mask3d_viz.explorers.explore import explore
-from mask3d_viz.lab import open_session
+from mask3d_viz import explore, open_session
 
 session = open_session()
 explore(session)
@@ -30,6 +29,9 @@ explore(session)
 # %% [markdown]
 # The rooms are rendered and were in nobody's training data. Your own frames open the same way:
 # `open_session("path/to/recording")`, and your own checkpoint with `open_session(..., checkpoint="runs/mine")`.
+#
+# To mail it to somebody without Python: `from mask3d_viz import report`, then `report(session, "page.html")` writes one HTML file
+# in which the sliders, the clouds and the patches still work. For a projector: `explore(session, present=True)`.
 #
 # *The paper's*: colour and depth patches in, dense depth out, a ViT encoder that is kept for colour alone. *Ours*: the sizes,
 # the loss, the rooms, and the smooth surface through the visible depth from which this small model starts.

@@ -16,7 +16,7 @@
 # the three does, on rendered rooms that were seen through a simulated Kinect.
 
 # %%
-from mask3d_viz.architecture import architecture
+from mask3d_viz import architecture
 
 architecture("frames")
 
@@ -47,7 +47,7 @@ print(f"nearest {measured.min():.2f} m, median {np.median(measured):.2f} m, fart
 # pixel must neither be averaged nor scored, and it is something else than a patch that *we* hide.
 
 # %%
-from mask3d_viz.explorers.ask import ask
+from mask3d_viz import ask
 
 holes = 100 * float((~frame.is_valid).mean())
 ask("What share of this frame did the sensor not measure?", holes, 0, 60, "%")
@@ -106,8 +106,7 @@ picture(linked_stills(*clouds, view="top", size=(360, 480), captions=captions), 
 # `open_session("path/to/recording")` to your own.
 
 # %%
-from mask3d_viz.explorers.depth import explore_depth
-from mask3d_viz.lab import open_session
+from mask3d_viz import explore_depth, open_session
 
 frames = [source.read(i) for i in range(4)]
 session = open_session(frames, frame=1, depth_ratio=0.0, rgb_ratio=0.0, color_mode="rgb")

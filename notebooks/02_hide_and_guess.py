@@ -15,7 +15,7 @@
 # you judge what the network does. What you see is what it sees: a fifth of the colour and a tenth of the depth.
 
 # %%
-from mask3d_viz.architecture import architecture
+from mask3d_viz import architecture
 
 architecture("masks")
 
@@ -24,8 +24,7 @@ architecture("masks")
 # does it help you? It is the very thing that pre-training hopes the network learns to use.
 
 # %%
-from mask3d_viz.explorers.guess import guess_depth
-from mask3d_viz.lab import open_session
+from mask3d_viz import guess_depth, open_session
 
 session = open_session(depth_ratio=0.9)
 game = guess_depth(session)
@@ -46,14 +45,14 @@ for name, error in sorted(game.reveal().items(), key=lambda item: -item[1]):
 # a surface through the visible depth wins, the network has learned nothing that arithmetic did not know.
 
 # %%
-from mask3d_viz.explorers.ask import ask
+from mask3d_viz import ask
 
 ask("All colour is visible, no depth at all. Is the prediction better or worse than the mean of the training rooms?",
     truth="better", choices=("better", "worse"), because="0.433 against 0.539 AbsRel on 120 rooms that it never saw; "
     "but grey pictures do as well as coloured ones: it has learned where rooms are deep, not to read colour.")
 
 # %%
-from mask3d_viz.explorers.masks import explore_masks
+from mask3d_viz import explore_masks
 
 session.change(depth_ratio=0.8)
 explore_masks(session)

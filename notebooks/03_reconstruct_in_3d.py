@@ -15,7 +15,7 @@
 # side, it cannot hide them. Truth and prediction stand under one camera; turn one and the other follows.
 
 # %%
-from mask3d_viz.architecture import architecture
+from mask3d_viz import architecture
 
 architecture("clouds")
 
@@ -24,8 +24,7 @@ architecture("clouds")
 # Then switch to colour, to depth, to the signed error. The curtain wipes from truth to prediction.
 
 # %%
-from mask3d_viz.explorers.depth import explore_depth
-from mask3d_viz.lab import open_session
+from mask3d_viz import explore_depth, open_session
 
 session = open_session(frame=4, depth_ratio=0.9)
 explore_depth(session)

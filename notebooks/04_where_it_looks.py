@@ -16,12 +16,12 @@
 # that everybody shows. Here they stand side by side.
 
 # %%
-from mask3d_viz.architecture import architecture
+from mask3d_viz import architecture
 
 architecture("encoders")
 
 # %%
-from mask3d_viz.explorers.ask import ask
+from mask3d_viz import ask
 
 ask("Four fifths of both are hidden. What does a predicted patch owe most to?", truth="visible depth",
     choices=("visible colour", "visible depth", "both alike"),
@@ -32,8 +32,7 @@ ask("Four fifths of both are hidden. What does a predicted patch owe most to?", 
 # takes some seconds and the next ones none.
 
 # %%
-from mask3d_viz.explorers.attention import explore_attention
-from mask3d_viz.lab import open_session
+from mask3d_viz import explore_attention, open_session
 
 session = open_session(depth_ratio=0.9, rgb_ratio=0.9, selection=(168,))
 explorer = explore_attention(session)

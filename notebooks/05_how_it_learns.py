@@ -16,12 +16,12 @@
 # still has to go.
 
 # %%
-from mask3d_viz.architecture import architecture
+from mask3d_viz import architecture
 
 architecture("training")
 
 # %%
-from mask3d_viz.explorers.ask import ask
+from mask3d_viz import ask
 
 ask("After how many of the 90 steps does it beat the mean of the visible depth?", 30, 0, 90, "steps", digits=0)
 
@@ -30,9 +30,8 @@ ask("After how many of the 90 steps does it beat the mean of the visible depth?"
 # it, and coming back finds it again. Stop saves; Resume goes on. The flat line in the chart of errors is the mean.
 
 # %%
-from mask3d_viz.explorers.watch import watch
-from mask3d_viz.lab import open_session
-from mask3d_viz.runs import lesson_config, start_run
+from mask3d_viz import open_session, start_run, watch
+from mask3d_viz.runs import lesson_config
 
 run = start_run("runs/lesson", config=lesson_config(), fresh=True)
 session = open_session(checkpoint=run.wait_for_weights())
@@ -45,7 +44,7 @@ watch(run, session)
 # the same masks answered better from one moment to the next.
 
 # %%
-from mask3d_viz.explorers.masks import explore_masks
+from mask3d_viz import explore_masks
 
 session.change(frame=4)
 explore_masks(session)

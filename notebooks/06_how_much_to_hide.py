@@ -15,12 +15,12 @@
 # and beside it the best of the opponents at that very place. Where the opponent wins, arithmetic knew as much.
 
 # %%
-from mask3d_viz.architecture import architecture
+from mask3d_viz import architecture
 
 architecture("masks")
 
 # %%
-from mask3d_viz.explorers.ask import ask
+from mask3d_viz import ask
 
 ask("Where does Mask3D gain most over the best opponent?", "no depth at all visible",
     choices=("half of the depth visible", "a fifth visible", "no depth at all visible"),
@@ -30,8 +30,7 @@ ask("Where does Mask3D gain most over the best opponent?", "no depth at all visi
 # Click a cell, and every other explorer of this session goes there. Hatched cells are lost. The band is over frames.
 
 # %%
-from mask3d_viz.explorers.ratios import explore_ratios
-from mask3d_viz.lab import open_session
+from mask3d_viz import explore_ratios, open_session
 
 session = open_session()
 explorer = explore_ratios(session)

@@ -16,12 +16,12 @@
 # be read off it by a straight line.
 
 # %%
-from mask3d_viz.architecture import architecture
+from mask3d_viz import architecture
 
 architecture("rgb encoder")
 
 # %%
-from mask3d_viz.explorers.ask import ask
+from mask3d_viz import ask
 
 ask("Does this small checkpoint's RGB encoder know more of depth than it did at step 0?", "hardly",
     choices=("much more", "hardly"), because="In its own training the depth around a hidden patch said all that was needed. "
@@ -32,8 +32,7 @@ ask("Does this small checkpoint's RGB encoder know more of depth than it did at 
 # B's components are turned onto A's. Click a patch to see which patches of other rooms are nearest to it.
 
 # %%
-from mask3d_viz.explorers.features import explore_features
-from mask3d_viz.lab import open_session
+from mask3d_viz import explore_features, open_session
 
 session = open_session(frame=3, selection=(150,))
 explorer = explore_features(session)

@@ -16,7 +16,7 @@
 # recording with a fault, what the doctor says, and the same recording mended.
 
 # %%
-from mask3d_viz.architecture import architecture
+from mask3d_viz import architecture
 
 architecture("frames")
 
@@ -67,8 +67,7 @@ print(report.text().replace(str(folder.parent), "..."))
 # them.
 
 # %%
-from mask3d_viz.explorers.masks import explore_masks
-from mask3d_viz.lab import open_session
+from mask3d_viz import explore_masks, open_session
 
 explore_masks(open_session(folder))
 

@@ -15,7 +15,7 @@ pytest.importorskip("anywidget", reason="the lab's packages are not installed (p
 from mask3d_core.errors import ConfigError
 from mask3d_core.models import Mask3D
 from mask3d_core.sources import open_source
-from mask3d_viz.architecture import GROUPS, PARTS, architecture, architecture_image, architecture_svg
+from mask3d_viz.model_map import GROUPS, PARTS, architecture, architecture_image, architecture_svg
 from mask3d_viz.explorers.ask import ask, line_svg
 from mask3d_viz.explorers.guess import LEAST_MEASURED, guess_depth
 from mask3d_viz.notebook import picture

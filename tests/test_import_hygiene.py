@@ -130,6 +130,13 @@ def test_core_never_draws(path):
     assert asked <= ({"mask3d_viz"} if is_command_line else set()), f"{path.name} imports {sorted(asked)}"
 
 
+def test_no_public_name_is_hidden_by_a_module_of_that_name():
+    names = ast.literal_eval(next(ast.unparse(node.value) for node in ast.parse((ROOT / "mask3d_viz/__init__.py").read_text()).body
+                                  if isinstance(node, ast.Assign) and node.targets[0].id == "_HOMES"))
+    public = {name for found in names.values() for name in found}
+    assert not public & {path.stem for path in (ROOT / "mask3d_viz").iterdir()}, "the import system would set it to the module"
+
+
 def test_the_public_names_are_there_and_cost_nothing_before_they_are_asked_for():
     pytest.importorskip("anywidget", reason="the lab's packages are not installed")
     code = ("import sys, mask3d_viz\n"

@@ -44,7 +44,7 @@ class Explorer(widgets.VBox):
     """
 
     function = "explore"  # the call that makes it
-    here = ""  # the part of the architecture that it is about, see mask3d_viz.architecture.PARTS
+    here = ""  # the part of the architecture that it is about, see mask3d_viz.model_map.PARTS
 
     def __init__(self, session: Session):
         super().__init__()

@@ -8,7 +8,7 @@ import anywidget
 import ipywidgets as widgets
 import traitlets as t
 
-from mask3d_viz.architecture import architecture_svg
+from mask3d_viz.model_map import architecture_svg
 from mask3d_viz.widgets.patch_image import _bytes
 
 HERE = Path(__file__).parent
