@@ -59,6 +59,27 @@ def one_run(level: int, seed: int, stores: dict[str, Store], frames: int, steps:
     return scores
 
 
+class Done:
+    """The runs that an earlier, broken-off call has finished; one line each in ``OUT.runs.jsonl``, which the end removes."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.path = options.out.with_suffix(".runs.jsonl") if options.out else None
+        self.settings = {"frames": options.frames, "steps": options.steps, "limit": options.limit}
+        lines = self.path.read_text().splitlines() if self.path and self.path.is_file() else []
+        self.found = {(run["level"], run["seed"]): run["abs_rel"] for run in map(json.loads, lines)
+                      if run["settings"] == self.settings}
+
+    def get(self, level: int, seed: int) -> dict[str, float] | None:
+        """AbsRel per recording, or None."""
+        return self.found.get((level, seed))
+
+    def add(self, level: int, seed: int, scores: dict[str, float]) -> None:
+        """Remember one more."""
+        if self.path:
+            with open(self.path, "a") as file:
+                file.write(json.dumps({"level": level, "seed": seed, "abs_rel": scores, "settings": self.settings}) + "\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run, print as it goes, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,10 +99,13 @@ def main(arguments: list[str] | None = None) -> int:
         stores = real_stores(options.data, Path(scratch))
         if not stores:
             parser.error(f"no recording of {', '.join(SETS.values())} under {options.data}")
-        runs = []
+        done, runs = Done(options), []
         for seed in range(options.seeds):
             for level in options.levels:
-                scores = one_run(level, seed, stores, options.frames, options.steps, options.limit, Path(scratch))
+                scores = done.get(level, seed)
+                if scores is None:
+                    scores = one_run(level, seed, stores, options.frames, options.steps, options.limit, Path(scratch))
+                    done.add(level, seed, scores)
                 runs.append({"level": level, "seed": seed, "abs_rel": scores})
                 print(f"level {level} seed {seed}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()), flush=True)
     mean = {(run["level"], run["seed"]): sum(run["abs_rel"].values()) / len(run["abs_rel"]) for run in runs}
@@ -101,6 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.out.write_text(json.dumps({**machine(), "settings": settings, "recordings": {
             name: len(store) for name, store in stores.items()}, "runs": runs, "against_the_level_before": steps,
             "summary": summary, "seconds": round(time.perf_counter() - began, 1)}, indent=1) + "\n")
+        if done.path.is_file():
+            done.path.unlink()
     return 0
 
 

@@ -156,7 +156,8 @@ PAGE = """(() => {
     const canvases = Object.fromEntries(Object.entries(places).map(([name, title]) => [name, find(title)]));
     const seen = new Map(Object.values(canvases).flat().map((canvas) => [canvas, look(canvas)]));
     for (const canvas of seen.keys()) Object.assign(canvas, { looked: canvas.drawings, fence: null });
-    const first = {}, last = {};
+    const first = {}, last = {}, clouds = [...seen.keys()].filter((canvas) => canvas.drawnBy);
+    const drawings = () => clouds.reduce((sum, canvas) => sum + canvas.drawings, 0), drawn = drawings();
     await new Promise((resolve) => setTimeout(resolve, 17 * Math.random())); // a hand does not wait for a frame
     const own = [...document.querySelectorAll(`${OUTPUT} .patch-image`)].find(
       (root) => root.querySelector(".pi-title")?.textContent === "Depth seen")?.querySelector(".pi-ratio input");
@@ -181,7 +182,7 @@ PAGE = """(() => {
       const isDone = times.length === Object.keys(canvases).length && now - newest > quiet + newest / 2;
       return isDone || now > patience ? true : undefined;
     });
-    return { start: performance.timeOrigin + start, first, last };
+    return { start: performance.timeOrigin + start, first, last, calls: drawings() - drawn };
   }
 
   // Turn a cloud by hand: a small step at the beginning of each frame; how many different pictures came in a second.
@@ -493,12 +494,12 @@ class Bench:
     def turn(self, name: str, points: int, moves: int, is_training: bool) -> Turn:
         """Show, move the slider, turn the cloud, close."""
         self.turns += 1
-        places, until = WATCHED[name], time.monotonic() + self.patience
+        places = WATCHED[name]
         self.run(f"stage.show({name!r}, {points}, {self.turns})")
         rest = self.page.evaluate("([a, b, c]) => labBench.rest(a, b, c)", [places, 800, 90_000])
         if not rest["isThere"]:
             raise RuntimeError("nothing was drawn within 90 s")
-        found = []
+        found, until = [], time.monotonic() + self.patience
         for number in range(moves + 1):  # the first one warms up
             found.append(self.page.evaluate("(asked) => labBench.slide(asked)", {
                 "places": places, "value": 60 + STEP * (number + 1), "quiet": 400, "patience": 60_000}))
@@ -566,7 +567,7 @@ def row_of(turns: list[Turn]) -> dict[str, Any]:
             "first_change_ms": {place: spread([m["first"][place] for m in moves]) for place in WATCHED[turns[0].name]},
             "orbit_pictures_per_second": middle([o["rate"] for o in orbits]) if orbits else None,
             "kernel_ms": {kind: middle([m["stages"][kind] for m in moves if kind in m["stages"]]) for kind in kinds},
-            "detection_ms": middle([turn.rest["cost"] for turn in turns]),
+            "webgl_calls": middle([m["calls"] for m in moves]), "detection_ms": middle([turn.rest["cost"] for turn in turns]),
             "page_frames_per_second": middle([turn.rest["pace"] for turn in turns]),
             "load_average": [round(turn.load, 2) for turn in turns],
             "all_ms": {place: [round(m["last"][place], 1) for m in moves] for place in WATCHED[turns[0].name]}}
@@ -606,13 +607,14 @@ def measure(bench: Bench, options: argparse.Namespace, scratch: Path) -> dict[st
     names = [name for name in options.only or (*OURS, *YARDSTICKS)]
     turns: dict[str, list[Turn]] = {}
     rows: dict[str, dict[str, Any]] = {}
+    until = time.monotonic() + 60 * options.minutes
 
     def rounds(names: list[str], is_training: bool) -> None:
         for _ in range(options.rounds):
             for points in options.points:
                 for name in names:
                     label = f"{name}, {points:,} points" + (", training" if is_training else "")
-                    if label in rows:
+                    if label in rows or time.monotonic() > until:
                         continue
                     if not has_package(name, options.packages) and name in YARDSTICKS:
                         rows[label] = {"left_out": f"{name} is not installed where the kernel looks (see --packages)"}
@@ -626,6 +628,7 @@ def measure(bench: Bench, options: argparse.Namespace, scratch: Path) -> dict[st
 
     rounds(names, False)
     if not options.no_training:
+        until = max(until, time.monotonic() + 20 * options.minutes)  # a third of them is left for these
         with training(scratch / "run"):
             rounds([name for name in names if name in OURS], True)
     rows |= {label: row_of(found) for label, found in turns.items() if label not in rows}
@@ -640,6 +643,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--packages", type=Path, help="folder with k3d, where it is not in the environment")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--moves", type=int, default=6, help="of the slider, in each round")
+    parser.add_argument("--minutes", type=float, default=45.0, help="after these no further turn begins")
     parser.add_argument("--points", type=int, nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--only", nargs="+", choices=[*OURS, *YARDSTICKS], help="measure these alone")
     parser.add_argument("--no-training", action="store_true", help="not while training runs")
@@ -655,6 +659,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from benchmarks import write
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave no server, browser or training run behind
     load = os.getloadavg()
     with tempfile.TemporaryDirectory() as place, running_lab(Path(place), options.packages) as address, \
             sync_playwright() as playwright:

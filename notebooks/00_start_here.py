@@ -19,6 +19,7 @@
 # 3. **Paint**: choose *hide* or *show* above a picture and draw on it. Undo takes a stroke back.
 # 4. **Turn the clouds** on the right by dragging: truth and prediction move together.
 # 5. **Point at a patch** anywhere, and it lights up everywhere, with its depth, its prediction and its error.
+# 6. **Ask a patch**: click one, then *ask this patch*. Arrows come from the patches that its depth owes most to.
 
 # %%
 from mask3d_viz import explore, open_session

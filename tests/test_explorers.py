@@ -259,3 +259,26 @@ def test_rank_correlation():
     assert rank_correlation(np.array([1, 2, 3]), np.array([3, 2, 1])) == pytest.approx(-1)
     assert rank_correlation(np.array([1, 1, 2, 2]), np.array([0, 1, 0, 1])) == pytest.approx(0)
     assert np.isnan(rank_correlation(np.array([1, 1, 1]), np.array([3, 2, 1])))
+
+
+def test_in_one_view_a_patch_is_asked_and_all_parts_point_at_what_moves_it(session):
+    view = explore(session)
+    view.ask.click()
+    assert "Click a patch first" in view.answer.value
+    session.change(selection=(7,))
+    view.ask.click()
+    assert view.questions.worker.wait(120) and "from depth" in view.answer.value
+    influence = measure_influence(session.model()[0], session.batch(), session.masks())
+    shares = influence.shares(7)
+    assert f"{shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour" in view.answer.value
+    drawn = [a for n in ("rgb", "depth") for a in view.masks.pictures[n].arrows]
+    assert drawn and len(drawn) == len(view.depth.cloud.arrows)
+    session.change(selection=(3,))
+    assert all(a["to"] == 3 for n in ("rgb", "depth") for a in view.masks.pictures[n].arrows), "one pass answers for all"
+    other = explore_attention(session)
+    assert other.sentence().startswith("Patch 3:"), "and for every other view of the session"
+    other.close()
+    session.change(seed=6)
+    assert not view.masks.pictures["depth"].arrows and not view.depth.cloud.arrows and "ask" in view.answer.value
+    wait(session)
+    view.close()

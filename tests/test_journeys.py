@@ -98,7 +98,9 @@ def first(place):
 @pytest.fixture(scope="module")
 def workbench(place, folder):
     """An empty notebook with its kernel ready."""
-    notebook = Notebook(*place, write_empty(folder, "workbench.ipynb"))
+    notebook = Notebook(*place, write_empty(folder, "workbench.ipynb"), height=1900)
+    if SCREENSHOTS:
+        notebook.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
     yield notebook
     notebook.close()
     for record in folder.glob("runs/*/process.json"):  # what a failed test leaves behind
@@ -172,6 +174,13 @@ def test_a_painted_stroke_changes_mask_words_and_prediction_and_undo_takes_it_ba
     first.check()
 
 
+def greyed(page, element, how="filter"):
+    """Whether an element is drawn grey, or pale, by itself or by what is around it."""
+    return page.evaluate("([element, how]) => { for (let e = document.querySelector(element); e; e = e.parentElement) "
+                         "if (how === 'filter' ? getComputedStyle(e).filter.includes('grayscale(1)') : "
+                         "Number(getComputedStyle(e).opacity) < 0.6) return true; return false; }", [element, how])
+
+
 def changed_share(before, after):
     """Share of pixels that differ clearly between two pictures, uint8 (H, W, 3)."""
     return float((np.abs(before.astype(int) - after).max(axis=2) > 24).mean())
@@ -231,19 +240,14 @@ def test_a_kept_picture_brings_its_state_back_and_files_can_be_had(first):
     first.check()
 
 
-def test_a_lost_kernel_is_said_and_everything_greyed(first):  # the last on its page
+def test_a_kernel_that_is_shut_down_is_said_and_everything_greyed(first):  # the last on its page
     page = first.page
     first.rest_hand()
     mask = first.picture(1)
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     page.locator(".tb-gone").wait_for()
     assert "The kernel is gone" in page.locator(".tb-gone").inner_text()
-    page.wait_for_function(f"[...document.querySelectorAll('{PICTURES}')].every(e => e.classList.contains('is-gone'))")
-    page.wait_for_function("document.querySelector('.m3c').classList.contains('is-gone')")
-    greyed = page.evaluate("() => { let e = document.querySelector('canvas.m3c-canvas'), found = []; "
-                           "for (; e; e = e.parentElement) found.push(getComputedStyle(e).filter); return found.join(); }")
-    assert "grayscale(1)" in greyed
-    assert page.locator(PICTURES).nth(1).locator("input[type=range]").last.is_disabled()
+    assert greyed(page, "canvas.m3c-canvas") and greyed(page, f"{PICTURES} canvas") and greyed(page, ".tb-buttons", "opacity")
     assert first.picture(1) == mask, "the last that was shown stays"
     assert not first.elsewhere, first.elsewhere
 
@@ -323,7 +327,7 @@ def test_training_is_started_watched_and_stopped_while_the_kernel_stays_free(wor
                   "fit = dataclasses.replace(lesson.fit, log_every=1, eval_every=min(15, lesson.fit.eval_every))\n"
                   "panel = watch('runs/lesson', config=dataclasses.replace(lesson, fit=fit))\npanel")
     page = workbench.page
-    button = lambda name: page.locator(".mask3d-run").get_by_role("button", name=name, exact=True)  # noqa: E731
+    button = lambda name: page.locator(".mask3d-run button", has_text=name)  # noqa: E731
     state = lambda words: page.wait_for_function(  # noqa: E731
         "words => document.querySelector('.m3d-state')?.textContent === words", arg=words)
     state("not started")
@@ -357,6 +361,21 @@ def test_training_is_started_watched_and_stopped_while_the_kernel_stays_free(wor
     workbench.check()
 
 
+def test_a_kernel_that_dies_is_said_in_every_picture(workbench):  # the last on its page
+    page = workbench.page
+    workbench.run("import os\nfrom mask3d_viz.explorers.explore import explore\nfrom mask3d_viz.lab import open_session\n"
+                  "print('process', os.getpid())\nexplore(open_session())")
+    workbench.says("AbsRel")
+    workbench.until_settled()
+    assert page.locator(".tb-gone").is_hidden() and not greyed(page, "canvas.m3c-canvas")
+    os.kill(int(re.search(r"process (\d+)", workbench.text())[1]), signal.SIGKILL)
+    page.locator(".tb-gone").wait_for()
+    page.wait_for_function(f"[...document.querySelectorAll('{PICTURES}')].every(e => e.classList.contains('is-gone') && "
+                           "e.innerText.includes('kernel gone') && [...e.querySelectorAll('input')].every(i => i.disabled))")
+    page.wait_for_function("document.querySelector('.m3c-message').innerText.includes('The kernel is gone')")
+    assert greyed(page, "canvas.m3c-canvas") and not workbench.elsewhere
+
+
 # ---- a reader's own frames, and no network ------------------------------------------------------------------------------
 
 
@@ -368,6 +387,6 @@ def test_a_recording_of_ones_own_opens_where_nothing_can_leave_the_machine(tmp_p
     assert "60 of 300 RGB patches and 60 of 300 depth patches visible" in found["before"]
     seen = int(WORDS.search(found["after"])[3])
     assert 150 < seen < 270, "the slider hides three tenths instead of eight"
-    assert found["frames"] == "frames: 3 color/view0"
+    assert found["frames"] == "frames: 3 recording/color/view0"
     if reason:
         pytest.skip(f"the journey went well, but not without a network: {reason}")

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from html import escape
 
 import ipywidgets as widgets
 import numpy as np
 
-from mask3d_core.attention import ModelAttention, record_attention
+from mask3d_core.attention import ModelAttention
 from mask3d_core.errors import ConfigError, Mask3DError
-from mask3d_core.evaluation.influence import Influence, measure_influence
+from mask3d_core.evaluation.influence import Influence
 from mask3d_core.evaluation.uncertainty import rank_correlation
 from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
 from mask3d_viz.drawing import blank, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
-from mask3d_viz.explorers.studio import Arrow
+from mask3d_viz.explorers.questions import Questions, answer_html, arrows_of, largest_move, picture_arrows, words
 from mask3d_viz.images import depth_image, depth_range
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.patch_image import NOTHING_MEASURED, PatchImage
-from mask3d_viz.worker import Worker
 
-CACHED = 8  # masks whose influence is remembered
-ARROWS = 10
-ARROW_COLORS = {"rgb": "#d55e00", "depth": "#0072b2"}
 HEADS = ("mean", "max", "rollout")
 NOT_ATTRIBUTION = ("Attention says where values were mixed from; influence, measured by taking patches away, says what "
                    "the answer owes to them. They often disagree.")
-
-
-class Overtaken(Exception):
-    """A newer question was asked; this one's answer is not wanted any more."""
 
 
 class AttentionExplorer(Explorer):
@@ -57,9 +48,8 @@ class AttentionExplorer(Explorer):
         heads = [*HEADS, *(str(k) for k in range(16))]
         self.head = widgets.Dropdown(options=heads, description="head", layout=widgets.Layout(width="200px"))
         self.progress = widgets.IntProgress(description="asking", layout=widgets.Layout(width="320px", visibility="hidden"))
-        self._influences: OrderedDict[tuple, Influence] = OrderedDict()
-        self._attention: tuple[tuple, ModelAttention] | None = None
-        self.worker, self._question = Worker(), 0
+        self.questions = Questions(self.studio, self._count)
+        self.worker = self.questions.worker
         row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="14px", align_items="flex-start")
         self._tiles = {name: widgets.Box([p], layout=widgets.Layout(flex="1 1 240px", max_width=f"{width + 12}px"))
                        for name, p in self.pictures.items()}
@@ -83,9 +73,8 @@ class AttentionExplorer(Explorer):
 
     def close(self) -> None:
         """End the worker too, and take the arrows away."""
-        self._question += 1
         self.studio.point(())
-        self.worker.close()
+        self.questions.close()
         super().close()
 
     # ---- following --------------------------------------------------------------------------------------------------
@@ -111,7 +100,6 @@ class AttentionExplorer(Explorer):
         for picture in self.pictures.values():
             picture.stale = is_stale
         if shown is None or is_stale:
-            self.studio.point(())  # they were the old mask's
             return
         r = shown.reconstruction
         limits = self.session.state.depth_range or (depth_range(r.depth, r.is_valid) if r.is_valid.any() else (0.5, 4.0))
@@ -131,66 +119,44 @@ class AttentionExplorer(Explorer):
 
     def _ask(self) -> None:
         """Answer from what is known, or ask the worker."""
-        patch, key = self.asked, self.studio.shown.key
+        patch = self.asked
         if patch is None:
-            self.answer.value = _words("Click a patch, in any picture or cloud: what does its depth come from?")
+            self.answer.value = words("Click a patch, in any picture or cloud: what does its depth come from?")
             self.mass.value = ""
             self.studio.point(())
             for picture in self.pictures.values():
                 picture.set_heat(None)
                 picture.arrows = []
             return
-        if key in self._influences:
-            return self._answer(patch, key)
-        self.answer.value = _words(f"Asking patch {patch}: taking every visible patch away once ...")
-        self._question += 1
-        question = self._question
-        with self.session.lock:
-            model, batch, masks = self.session.model()[0], self.session.batch(), self.session.masks()
+        if self.questions.known() is not None:
+            return self._answer(patch)
+        self.answer.value = words(f"Asking patch {patch}: taking every visible patch away once ...")
 
-        def progress(done: int, total: int) -> None:
-            if question != self._question:
-                raise Overtaken
-            self.progress.max, self.progress.value, self.progress.layout.visibility = total, done, "visible"
-
-        def work() -> tuple[Influence, ModelAttention]:
-            return measure_influence(model, batch, masks, progress=progress), record_attention(model, batch, masks)
-
-        def done(found: tuple[Influence, ModelAttention] | None, problem: BaseException | None) -> None:
+        def done(of: tuple, answer: tuple[Influence, ModelAttention] | None, problem: BaseException | None) -> None:
             self.progress.layout.visibility = "hidden"
-            if isinstance(problem, Overtaken):
-                return
             if problem is not None:
                 return self.say(str(problem), warns=True)
-            self._influences[key], self._attention = found[0], (key, found[1])
-            while len(self._influences) > CACHED:
-                self._influences.popitem(last=False)
-            if self.studio.shown is not None and self.studio.shown.key == key and self.asked is not None:
-                self._answer(self.asked, key)
+            if self.studio.shown is not None and self.studio.shown.key == of and self.asked is not None:
+                self._answer(self.asked)
 
-        self.worker.ask(work, done)
+        self.questions.ask(done)
 
-    def _answer(self, patch: int, key: tuple) -> None:
-        influence = self._influences[key]
-        if self._attention is None or self._attention[0] != key:
-            with self.session.lock:
-                self._attention = key, record_attention(self.session.model()[0], self.session.batch(), self.session.masks())
-        attention = self._attention[1]
+    def _count(self, done: int, total: int) -> None:
+        self.progress.max, self.progress.value, self.progress.layout.visibility = total, done, "visible"
+
+    def _answer(self, patch: int) -> None:
+        influence, attention = self.questions.known()
         moves = {"rgb": influence.rgb_moves[patch].numpy() * 100, "depth": influence.depth_moves[patch].numpy() * 100}
-        end = max([float(np.nanmax(np.abs(m))) for m in moves.values() if np.isfinite(m).any()], default=1.0) or 1.0
-        top = influence.top(patch, ARROWS)
+        end, arrows = largest_move(moves), arrows_of(patch, influence)
         for name, values in moves.items():
             picture = self.pictures[name]
             picture.set_heat(values, style.ERROR_COLORMAP, (-end, end))
             picture.set_bar(style.ERROR_COLORMAP, (-end, end), "cm")
             picture.set_values({"taken away, it moves by": values}, {"taken away, it moves by": "cm"}, digits={
                 "taken away, it moves by": 2}, signed=("taken away, it moves by",))
-        arrows = [Arrow(k, patch, abs(m) * 100 / end, ARROW_COLORS[n], n) for n, k, m in top if k != patch and m]
-        for name in moves:
-            self.pictures[name].arrows = [{"from": a.start, "to": a.end, "weight": a.weight, "color": a.color}
-                                          for a in arrows if a.modality == name]
+            picture.arrows = picture_arrows(arrows, name)
         self.studio.point(arrows)
-        self.answer.value = _answer_html(patch, self.session.grid, influence, top)
+        self.answer.value = answer_html(patch, self.session.grid, influence)
         self._show_attention(patch, attention, moves)
 
     def _show_attention(self, patch: int, attention: ModelAttention, moves: dict[str, np.ndarray]) -> None:
@@ -224,7 +190,7 @@ class AttentionExplorer(Explorer):
         agreement = rank_correlation(felt[visible], total[visible])
         bars = "".join(f"<tr><td style='padding-right:12px'>{escape(name)} known there</td><td>{value:.0%}</td></tr>"
                        for name, value in mass.items())
-        self.mass.value = _words(
+        self.mass.value = words(
             f"<b>Where the decoder looks</b> (layer {layer}, head {escape(str(state.head))})<table>{bars}</table>"
             f"Rank correlation of attention with influence over visible patches: <b>{agreement:+.2f}</b>.<br>"
             f"<span style='opacity:.75'>{NOT_ATTRIBUTION}</span>", is_html=True)
@@ -251,10 +217,10 @@ class AttentionExplorer(Explorer):
 
     def table(self) -> list[dict]:
         """Each patch's influence on the asked one, in centimetres; empty where it was hidden."""
-        shown, patch = self.studio.shown, self.asked
-        if shown is None or patch is None or shown.key not in self._influences:
+        patch, known = self.asked, self.questions.known()
+        if patch is None or known is None:
             raise ConfigError("no patch was asked yet: click one first")
-        influence, columns = self._influences[shown.key], self.session.grid[1]
+        influence, columns = known[0], self.session.grid[1]
         moves = {"rgb": influence.rgb_moves[patch].numpy(), "depth": influence.depth_moves[patch].numpy()}
         plain = lambda value: "" if np.isnan(value) else round(100 * float(value), 3)  # noqa: E731
         return [{"asked": patch, "row": k // columns + 1, "column": k % columns + 1,
@@ -263,10 +229,10 @@ class AttentionExplorer(Explorer):
 
     def sentence(self) -> str:
         """The answer in one sentence."""
-        shown, patch = self.studio.shown, self.asked
-        if shown is None or patch is None or shown.key not in self._influences:
+        patch, known = self.asked, self.questions.known()
+        if patch is None or known is None:
             return "No patch was asked yet."
-        shares = self._influences[shown.key].shares(patch)
+        shares = known[0].shares(patch)
         return f"Patch {patch}: {shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour."
 
 
@@ -275,22 +241,6 @@ def _heat(picture: PatchImage, values: np.ndarray) -> None:
     picture.set_heat(values, "viridis", (0.0, top or 1.0))
     picture.set_bar("viridis", (0.0, 100 * (top or 1.0)), "%")
     picture.set_values({"attention": values * 100}, {"attention": "%"}, digits={"attention": 1})
-
-
-def _words(text: str, is_html: bool = False) -> str:
-    return f"<div style='font-size:13px;max-width:420px' aria-live='polite'>{text if is_html else escape(text)}</div>"
-
-
-def _answer_html(patch: int, grid: tuple[int, int], influence: Influence, top: list[tuple[str, int, float]]) -> str:
-    shares, (row, column) = influence.shares(patch), divmod(patch, grid[1])
-    rows = "".join(
-        f"<tr><td style='padding-right:12px'>{'RGB' if name == 'rgb' else 'depth'}</td><td style='padding-right:12px'>row "
-        f"{k // grid[1] + 1}, column {k % grid[1] + 1}</td><td style='text-align:right'>{100 * moved:+.1f} cm</td></tr>"
-        for name, k, moved in top)
-    said = (f"{shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour" if sum(shares.values())
-            else "nothing that is visible moves it")
-    return _words(f"<b>Row {row + 1}, column {column + 1}: {float(influence.base[patch]):.2f} m predicted; {said}.</b>"
-                  f"<div>Taken away, these move it most:</div><table>{rows}</table>", is_html=True)
 
 
 def explore_attention(session: Session, present: bool = False, **options) -> AttentionExplorer:

@@ -12,6 +12,7 @@ from mask3d_core.errors import Mask3DError
 from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
+from mask3d_viz.explorers.questions import picture_arrows
 from mask3d_viz.images import depth_image, depth_range, error_image, error_limit
 from mask3d_viz.predictions import Shown
 from mask3d_viz.reconstruction import panel
@@ -54,6 +55,8 @@ class MaskExplorer(Explorer):
         self.children = [self.controls, self.message, self.tiles]
         self._listen()
         self.begin()
+        self._ends.append(self.studio.on_arrows(self._point))
+        self._point()
 
     def _build_controls(self) -> None:
         session = self.session
@@ -159,6 +162,11 @@ class MaskExplorer(Explorer):
         if self.session.state.depth_range is not None:
             return self.session.state.depth_range
         return depth_range(batch.depth[0], batch.is_valid[0]) if batch.is_valid.any() else (0.5, 4.0)
+
+    def _point(self) -> None:
+        """The arrows of an asked patch, on what was seen."""
+        for name in SEEN:
+            self.pictures[name].arrows = picture_arrows(self.studio.arrows, name)
 
     def _draw_frame(self) -> None:
         batch, colormap = self.session.batch(), self.session.state.colormap

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from mask3d_core.errors import Mask3DError
@@ -43,6 +44,7 @@ class Studio:
         self.shown: Shown | None = None
         self.is_stale, self.error = False, ""
         self.arrows: tuple[Arrow, ...] = ()
+        self.answers: OrderedDict[tuple, Any] = OrderedDict()  # influence and attention by a prediction's key
         self._arrow_listeners: list[Callable[[], None]] = []
         self._listeners: list[Callable[[], None]] = []
         session.on(lambda _: self.refresh(), *PREDICTS)
@@ -72,6 +74,7 @@ class Studio:
     def refresh(self) -> None:
         """Ask for a prediction of the state as it is; whoever listens is told when it is there."""
         self.is_stale = True
+        self.point(())  # they were the old masks'
         self._tell()
         self.worker.ask(self.predictions.now, self._done)
 

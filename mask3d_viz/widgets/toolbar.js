@@ -34,7 +34,7 @@ function render({ model, el }) {
     "The kernel is gone: this is the last that was shown. Run the cell again.");
   el.classList.add("mask3d-toolbar");
   el.append(gone, buttons, strip);
-  let number = 0, offered = model.get("file_number"), hiddenCode = null;
+  let number = 0, offered = model.get("file_number"), hiddenCode = null, indicator = null, isShutDown = false;
 
   const ask = (what, more = {}) => {
     number = Math.max(number, model.get("request")?.number ?? 0) + 1;
@@ -112,9 +112,11 @@ function render({ model, el }) {
     ask(what);
   }
 
-  // anywidget hands on the event of a lost kernel but not its value; JupyterLab then marks the views' elements.
+  // anywidget hands on the event of a lost kernel but not its value; JupyterLab then marks the views' elements. It does not
+  // when the reader shuts the kernel down: the notebook's own indicator alone says so then.
   function checkKernel() {
-    const isGone = model.comm_live === false || Boolean(el.closest(".jupyter-widgets-disconnected"));
+    isShutDown ||= ["terminating", "dead"].includes(indicator?.dataset.status);
+    const isGone = isShutDown || model.comm_live === false || Boolean(el.closest(".jupyter-widgets-disconnected"));
     gone.hidden = !isGone;
     el.closest(".mask3d-explorer")?.classList.toggle("is-gone", isGone);
     el.classList.toggle("is-gone", isGone);
@@ -128,6 +130,8 @@ function render({ model, el }) {
     for (let e = el; e && !e.classList.contains("jp-OutputArea-output"); e = e.parentElement) {
       watched.observe(e, { attributes: true, attributeFilter: ["class"] });
     }
+    indicator = el.closest(".jp-NotebookPanel")?.querySelector(".jp-Notebook-ExecutionIndicator");
+    if (indicator) watched.observe(indicator, { attributes: true, attributeFilter: ["data-status"] });
     showPresent();
     checkKernel();
   };
