@@ -191,7 +191,8 @@ PAGE = """(() => {
     let [x, y] = [box.left + box.width / 4, box.top + box.height / 2];
     const target = document.elementFromPoint(x, y) ?? canvas;
     const send = (what, buttons) => {
-      const where = { clientX: x, clientY: y, screenX: x, screenY: y, bubbles: true, cancelable: true, composed: true, view: window };
+      const where = { clientX: x, clientY: y, screenX: x, screenY: y, bubbles: true, cancelable: true, composed: true,
+                      view: window };
       const said = { ...where, button: what === "move" ? -1 : 0, buttons, pointerId: 1, isPrimary: true, pointerType: "mouse" };
       target.dispatchEvent(new PointerEvent(`pointer${what}`, said));
       target.dispatchEvent(new MouseEvent(`mouse${what}`, { ...where, button: 0, buttons }));
@@ -552,7 +553,8 @@ def stages(move: dict[str, Any], events: list[list]) -> dict[str, float]:
 def spread(values: list[float]) -> dict[str, float]:
     """Median and 90th percentile (the nearest value above it)."""
     ordered = sorted(values)
-    return {"median": round(statistics.median(ordered), 1), "p90": round(ordered[min(len(ordered) - 1, -(-9 * len(ordered) // 10) - 1)], 1)}
+    ninth = ordered[-(-9 * len(ordered) // 10) - 1]
+    return {"median": round(statistics.median(ordered), 1), "p90": round(ninth, 1)}
 
 
 def row_of(turns: list[Turn]) -> dict[str, Any]:
@@ -614,7 +616,11 @@ def measure(bench: Bench, options: argparse.Namespace, scratch: Path) -> dict[st
             for points in options.points:
                 for name in names:
                     label = f"{name}, {points:,} points" + (", training" if is_training else "")
-                    if label in rows or time.monotonic() > until:
+                    if label in rows:
+                        continue
+                    if time.monotonic() > until:
+                        if label not in turns:
+                            rows[label] = {"left_out": "no time was left for it (see --minutes)"}
                         continue
                     if not has_package(name, options.packages) and name in YARDSTICKS:
                         rows[label] = {"left_out": f"{name} is not installed where the kernel looks (see --packages)"}

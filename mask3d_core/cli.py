@@ -272,7 +272,7 @@ class Lab:
     browser: bool = True
     """Open a browser; with --no-browser the address and its token are printed."""
     arguments: tuple[str, ...] = ()
-    """More arguments for JupyterLab, e.g. --ServerApp.port=9000."""
+    """One more argument for JupyterLab, e.g. --arguments=--ServerApp.port=9000 (with the equals sign)."""
 
     def run(self) -> int:
         """Start; ends when JupyterLab does."""

@@ -153,7 +153,7 @@ class Climber:
             advance()
             if (i, j) in ladder.asked:
                 if cells[i][j] is not None and self._visible_patches() > 1:
-                    found = measure_influence(session.model()[0], session.batch(), session.masks())
+                    found = measure_influence(shown.seen.model, shown.seen.batch, shown.seen.masks)
                     cells[i][j]["influence"] = pack_influence(found)
                 advance()
         return LadderFrame({**self._frame(first), "cells": cells}, first, off_by)

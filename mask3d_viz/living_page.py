@@ -23,7 +23,7 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.progress import Bar
 from mask3d_viz import style
 from mask3d_viz.clouds import provenance
-from mask3d_viz.explorers.masks import WORDS
+from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.ladder import Climber, Ladder, LadderFrame, silent_copy
 from mask3d_viz.packing import pack
 from mask3d_viz.pixels import hatching, to_png, write_whole
@@ -179,7 +179,7 @@ def page_data(session: Session, ladder: Ladder, frames: list[LadderFrame]) -> di
     packed = [{**frame.data, "views": cloud.views} for frame, cloud in zip(frames, clouds)]
     picture = PatchImage.of(np.zeros((*size, 3), np.uint8), session.patch, max_width=900)
     return {"size": list(size), "patch": session.patch, "selection": list(state.selection),
-            "ladder": {"rgb": ladder.rgb, "depth": ladder.depth, "start": ladder.start}, "opponents": WORDS,
+            "ladder": {"rgb": ladder.rgb, "depth": ladder.depth, "start": ladder.start}, "opponents": OPPONENT_WORDS,
             "palettes": {"depth": _base64(style.colormap(state.colormap).tobytes()),
                          "error": _base64(style.colormap(style.ERROR_COLORMAP).tobytes())},
             "hole": pack(np.moveaxis(hatching(size, style.HOLE_COLORS), -1, 0)),

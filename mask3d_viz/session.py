@@ -32,6 +32,7 @@ HISTORY = 200  # changes that can be undone
 SHOWN, HIDDEN = 2, 1  # a patch painted by hand
 COLOR_SOURCES = ("own", "grey", "another frame", "shuffled")
 VIEWS = ("camera", "three-quarter", "front", "top")
+HEADS = ("mean", "max", "rollout")  # or a head's number
 COLOR_MODES = ("provenance", "rgb", "depth", "error")
 LAYOUTS = ("side", "wipe", "blink")
 PASSING = frozenset({"hover"})  # neither undone nor saved
@@ -86,10 +87,34 @@ class SessionState:
     color_source: str = "own"
     is_pasted: bool = False
 
+    def _wrong_kinds(self) -> list[str]:
+        """Values of another kind than they should be: a file may hold anything."""
+        number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)  # noqa: E731
+        pairs = lambda v: isinstance(v, tuple) and all(isinstance(p, tuple) and len(p) == 2 and all(  # noqa: E731
+            isinstance(x, int) for x in p) for p in v)
+        kinds = {
+            "a whole number": (("frame", "seed", "hover", "layer"), lambda v: isinstance(v, int) and not isinstance(v, bool)),
+            "a number": (("rgb_ratio", "depth_ratio", "edge_limit", "curtain"), number),
+            "text": (("colormap", "view", "color_mode", "head", "checkpoint", "compare", "color_source", "layout"),
+                     lambda v: isinstance(v, str)),
+            "pairs of whole numbers": (("painted_rgb", "painted_depth"), pairs),
+            "whole numbers": (("selection",), lambda v: isinstance(v, tuple) and all(isinstance(x, int) for x in v)),
+            "(near, far) in metres or nothing": (("depth_range",), lambda v: v is None or (
+                isinstance(v, tuple) and len(v) == 2 and all(map(number, v)))),
+            "a camera or nothing": (("camera",), lambda v: v is None or isinstance(v, dict)),
+            "true or false": (("is_pasted", "is_native"), lambda v: isinstance(v, bool))}
+        return [f"{name} must be {kind}; got {getattr(self, name)!r}" for kind, (names, fits) in kinds.items()
+                for name in names if not fits(getattr(self, name))]
+
     def problems(self) -> list[str]:
         """Everything that is wrong on its own, one line each."""
+        found = self._wrong_kinds()
+        if found:
+            return found
         found = [f"{name} must lie in 0..1 (the share hidden); got {getattr(self, name)}"
                  for name in ("rgb_ratio", "depth_ratio") if not 0 <= getattr(self, name) <= 1]
+        if self.head not in HEADS and not self.head.isdigit():
+            found.append(f"head must be {', '.join(HEADS)} or a number; got {self.head!r}")
         for name, allowed in (("colormap", style.DEPTH_COLORMAPS), ("view", VIEWS), ("color_mode", COLOR_MODES),
                               ("color_source", COLOR_SOURCES), ("layout", LAYOUTS)):
             if getattr(self, name) not in allowed:
@@ -176,6 +201,7 @@ class Session:
         self._undo: list[tuple[SessionState, str]] = []
         self._redo: list[SessionState] = []
         self.scenes: list[Scene] = []
+        self.views: dict[tuple[str, str], Any] = {}  # the live one of each (cell, function), see explorers.base
         self.state = self._checked(dataclasses.replace(SessionState(checkpoint=next(iter(checkpoints))), **state))
 
     # ---- the state ----------------------------------------------------------------------------------------------
@@ -257,7 +283,12 @@ class Session:
             if value not in self.checkpoints and (value or name == "checkpoint"):
                 problems.append(f"{name} must be one of {', '.join(self.checkpoints)}; got {value!r}")
         if not problems:
-            rows, columns = self.model(state.checkpoint)[0].config.grid
+            first, config = self.model(next(iter(self.checkpoints)))[0].config, self.model(state.checkpoint)[0].config
+            if (config.image_size, config.patch) != (first.image_size, first.patch):
+                raise ConfigError(f"{state.checkpoint} sees {config.image_size[0]}x{config.image_size[1]} pixels in patches of "
+                                  f"{config.patch}, this session's first checkpoint {first.image_size[0]}x"
+                                  f"{first.image_size[1]} in patches of {first.patch}; open a session on it alone")
+            rows, columns = config.grid
             patches = [*state.selection, *(p for p, _ in (*state.painted_rgb, *state.painted_depth))]
             wrong = [p for p in patches if not 0 <= p < rows * columns]
             if wrong or not -1 <= state.hover < rows * columns:
@@ -374,6 +405,11 @@ class Session:
                 self._models[name] = (found.eval(), {}) if isinstance(found, Mask3D) else load_model(found)
             return self._models[name]
 
+    def loaded(self) -> list[tuple[Mask3D, dict[str, Any]]]:
+        """The models that were loaded so far, with their records."""
+        with self.lock:
+            return list(self._models.values())
+
     def refresh(self, name: str, loaded: tuple[Mask3D, dict[str, Any]] | None = None) -> None:
         """Forget a loaded model: its file has changed (a run that goes on).
 
@@ -461,13 +497,22 @@ class Session:
             saved = json.loads(path.read_text())
         except (OSError, ValueError) as problem:
             raise Mask3DError("a saved session", str(problem), "Check the path.", path) from problem
-        if (not isinstance(saved, dict) or saved.get("kind") != "mask3d-session" or saved.get("format", 0) > FORMAT
-                or not isinstance(saved.get("state"), dict)):
+        if (not isinstance(saved, dict) or saved.get("kind") != "mask3d-session" or not isinstance(saved.get("state"), dict)
+                or not isinstance(saved.get("format"), int) or saved["format"] > FORMAT):
             raise Mask3DError(f"a session of format {FORMAT} or older", f"{str(saved)[:80]}",
                               "It was written by something else, or by a newer mask3d-lab.", path)
         with self.lock:
-            scenes = [Scene(str(scene["name"]), self._made(scene["state"]), str(scene.get("words", "")))
-                      for scene in saved.get("scenes", [])]
+            try:
+                scenes = [Scene(str(scene["name"]), self._made(scene["state"]), str(scene.get("words", "")))
+                          for scene in saved.get("scenes", [])]
+            except (KeyError, TypeError, AttributeError) as problem:
+                raise Mask3DError("scenes with a name and a state each", f"{type(problem).__name__}: {problem}",
+                                  "The file was changed by hand; mend it or take the scenes out.", path) from problem
+            self._made(saved["state"])
+            name, there = saved.get("frame_name"), int(saved["state"].get("frame", 0))
+            if name and self.frames.name(there) != name:
+                raise Mask3DError(f"a session on these frames, whose number {there} is {self.frames.name(there)}",
+                                  f"one on {name}", "Open the session on the recording that it was saved on.", path)
             state = self.change(**saved["state"])
             self.scenes = scenes
             self._tell(frozenset({"scenes"}))

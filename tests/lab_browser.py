@@ -11,6 +11,7 @@ Run as a program it makes one journey where the loopback is the only network, se
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import re
@@ -49,7 +50,8 @@ PICTURES = f"{OUTPUT} .patch-image"
 PIXELS = f"n => document.querySelectorAll('{PICTURES}')[n].querySelector('canvas').toDataURL()"
 EMPTY = {"cells": [], "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
          "nbformat": 4, "nbformat_minor": 5}
-SERVE = "import sys; from mask3d_viz.lab import start_lab; sys.exit(start_lab({folder!r}, {frames!r}, browser=False, arguments={more!r}))"
+SERVE = ("import sys; from mask3d_viz.lab import start_lab; "
+         "sys.exit(start_lab({folder!r}, {frames!r}, browser=False, arguments={more!r}))")
 
 
 def missing_browser() -> str:
@@ -153,8 +155,8 @@ class Notebook:
 
     def says(self, words):
         """Wait until an output says this."""
-        self.page.wait_for_function("([where, words]) => [...document.querySelectorAll(where)].some(e => e.innerText.includes(words))",
-                                    arg=[OUTPUT, words])
+        self.page.wait_for_function("([where, words]) => [...document.querySelectorAll(where)].some(e => "
+                                    "e.innerText.includes(words))", arg=[OUTPUT, words])
 
     def text(self):
         """All that the outputs say."""
@@ -201,7 +203,6 @@ class Notebook:
 
     def shot(self, locator):
         """An element's pixels as the screen shows them, uint8 (H, W, 3)."""
-        import io
         return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB"))
 
     def check(self):
@@ -232,7 +233,8 @@ def write_recording(folder, count=3):
         Image.fromarray(frame.color).save(folder / f"color/view{number}.png")
         Image.fromarray(millimetres).save(folder / f"depth/view{number}.png")
     k = source.read(0).intrinsics
-    FolderConfig(color="color/*.png", depth="depth/*.png", intrinsics=(k.fx, k.fy, k.cx, k.cy)).save(folder / "mask3d_folder.json")
+    config = FolderConfig(color="color/*.png", depth="depth/*.png", intrinsics=(k.fx, k.fy, k.cx, k.cy))
+    config.save(folder / "mask3d_folder.json")
     return folder
 
 

@@ -64,7 +64,7 @@ def explorer(session):
 
 
 def wait(session):
-    assert studio_of(session).worker.wait(60)
+    assert studio_of(session).wait(60)
 
 
 def test_the_same_pixels_fly_on_both_sides_and_the_numbers_stay(session, explorer):

@@ -147,13 +147,13 @@ def test_the_map_is_of_the_very_masks_that_the_session_shows(session):
     assert view.worker.wait(60) and not view.map.missing, "displayed, it measures by itself"
     for seed in (0, 1):
         session.change(seed=seed)
-        assert studio_of(session).worker.wait(60)
+        assert studio_of(session).wait(60)
         scores = studio_of(session).shown.reconstruction.scores
         for number, metric in enumerate(MAP_METRICS):
             assert view.map.cells[1, 1][MASK3D][number, 0, seed] == pytest.approx(scores[metric], rel=1e-4)
     assert f"AbsRel {scores['abs_rel']:.3f}" in view.words.value
     session.change(painted_rgb=((1, 2),))
-    assert studio_of(session).worker.wait(60) and "painted patches" in view.words.value
+    assert studio_of(session).wait(60) and "painted patches" in view.words.value
     view.close()
 
 
@@ -168,7 +168,7 @@ def test_a_click_goes_there_and_the_ring_follows(session):
     assert "nothing is visible" in view.message.value and session.state.rgb_ratio == 0.75
     session.undo()
     assert (session.state.rgb_ratio, session.state.depth_ratio) == (0.0, 1.0)
-    assert studio_of(session).worker.wait(60)
+    assert studio_of(session).wait(60)
     view.close()
 
 
@@ -190,7 +190,7 @@ def test_another_frame_another_map_and_back_to_what_was_kept(session):
     here = view.map
     session.change(frame=1)
     assert view.map is here, "a map over several frames is not of the session's"
-    assert studio_of(session).worker.wait(60)
+    assert studio_of(session).wait(60)
     view.close()
 
 
@@ -232,7 +232,7 @@ def test_refreshed_weights_are_another_map(session):
     torch.manual_seed(1)
     session.checkpoints["shipped"] = Mask3D(MODEL)
     session.refresh("shipped")
-    assert studio_of(session).worker.wait(60)
+    assert studio_of(session).wait(60)
     assert view.map.digest != before and not view.map.cells
     view.close()
 
@@ -263,7 +263,7 @@ def test_spread_over_masks_is_measured_on_the_button_dimmed_when_stale_and_kept(
     session.change(depth_ratio=0.0)
     panel.button.click()
     assert panel.worker.wait(60) and "no depth is hidden" in view.message.value
-    assert studio_of(session).worker.wait(60)
+    assert studio_of(session).wait(60)
     view.close()
 
 

@@ -46,7 +46,7 @@ def view(request, session):
 
 
 def wait(view):
-    assert studio_of(view.session).worker.wait(60)
+    assert studio_of(view.session).wait(60)
 
 
 def inside(widget):

@@ -39,7 +39,7 @@ def session(frames):
 
 
 def wait(session):
-    assert studio_of(session).worker.wait(60)
+    assert studio_of(session).wait(60)
 
 
 def test_the_hand_on_a_picture_changes_the_session_and_the_pictures_follow(session):
@@ -87,8 +87,8 @@ def test_what_is_not_the_newest_is_marked_stale_and_an_overtaken_result_is_never
     explorer, studio = explore_masks(session), studio_of(session)
     gate, real, shown = threading.Event(), studio.predictions.now, []
 
-    def slow():
-        result = real()
+    def slow(judge=True):
+        result = real(judge=judge)
         assert gate.wait(60)
         return result
 

@@ -375,7 +375,7 @@ def test_all_explorers_of_a_session_follow_a_run(session, tmp_path):
     assert not following.poll() and following.step == -1, "no folder yet: waited for"
     save_model(folder / "latest", random_model(1), {"step": 5})
     assert following.poll() and following.step == 5 and session.state.checkpoint == "mine"
-    studio.worker.wait(60)
+    studio.wait(60)
     first = shown()
     assert first[0] == first[1] != begin[0]
     assert not following.poll(), "the same weights are not read again"
@@ -385,7 +385,7 @@ def test_all_explorers_of_a_session_follow_a_run(session, tmp_path):
     session.change(seed=3)
     save_model(folder / "latest", random_model(2), {"step": 9})
     assert following.poll() and following.step == 9 and session.state.seed == 3
-    studio.worker.wait(60)
+    studio.wait(60)
     assert shown()[0] == shown()[1] != first[0] and not views[0].pictures["prediction"].stale
     with torch.inference_mode():
         truth = random_model(2)(session.batch().color, session.batch().depth, session.batch().is_valid,

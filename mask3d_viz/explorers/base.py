@@ -8,7 +8,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from html import escape
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.files import write_atomically
-from mask3d_viz.explorers.studio import studio_of
+from mask3d_viz.explorers.studio import in_words, studio_of
 from mask3d_viz.pixels import resize_smooth, to_png
 from mask3d_viz.session import Session, SessionState
 from mask3d_viz.widgets.toolbar import Toolbar, mask3d_map
@@ -71,12 +71,14 @@ class Explorer(widgets.VBox):
         try:
             self.studio.now()
         except Mask3DError as problem:
-            self.studio.error = str(problem)
+            self.studio.error = in_words(problem)
         if not self._is_part:
             self._add_toolbar()
         self._follow(frozenset(SessionState.__dataclass_fields__))
         self._show()
-        self._ends = [self.session.on(self._follow), self.studio.on(self._show)]
+        if not self._is_part:
+            self._succeed()
+        self._ends = [self.session.on(self._follow), self.studio.on(self._show), self.studio.on_judged(self._judge)]
 
     def close(self) -> None:
         """Listen no more and take the view away."""
@@ -86,6 +88,16 @@ class Explorer(widgets.VBox):
         if self.toolbar is not None:
             self.toolbar.close()
         super().close()
+
+    def _succeed(self) -> None:
+        """Close the view that an earlier run of the same cell has left: ipywidgets keeps every widget for ever."""
+        cell = running_cell()
+        if cell:
+            views = self.session.views
+            before = views.get((cell, self.function))
+            views[cell, self.function] = self
+            if before is not None:
+                before.close()
 
     # ---- the reader's hand and the session --------------------------------------------------------------------------
 
@@ -110,7 +122,7 @@ class Explorer(widgets.VBox):
         try:
             self.session.change(gesture, **values)
         except Mask3DError as problem:
-            self.say(str(problem), warns=True)
+            self.say(in_words(problem), warns=True)
             self._follow(frozenset(values))
 
     def say(self, text: str, warns: bool = False) -> None:
@@ -129,6 +141,10 @@ class Explorer(widgets.VBox):
             self.say(self.studio.error, warns=True)
             self.show()
 
+    def _judge(self) -> None:
+        with self.following():
+            self.judged()
+
     # ---- what a subclass says ---------------------------------------------------------------------------------------
 
     def follow(self, changed: frozenset[str]) -> None:
@@ -136,6 +152,9 @@ class Explorer(widgets.VBox):
 
     def show(self) -> None:
         """``studio.shown`` is new, or ``studio.is_stale`` is."""
+
+    def judged(self) -> None:
+        """``studio.shown`` got its opponents, a moment after :meth:`show`."""
 
     def still(self, theme: str = "light") -> np.ndarray:
         """What is shown, as uint8 (H, W, 3), without a browser."""
@@ -147,7 +166,7 @@ class Explorer(widgets.VBox):
         row and column count from 1; truth, prediction and error are means over the patch's measured pixels, empty where
         there is none (the prediction's mean is then over all of its pixels).
         """
-        shown = self.studio.shown or self.studio.now()
+        shown = self.studio.newest()
         r, values = shown.reconstruction, shown.patch_values()
         rows = []
         for (row, column), truth in np.ndenumerate(values["truth"]):
@@ -161,9 +180,13 @@ class Explorer(widgets.VBox):
 
     def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:
         """What can be taken along: kind to a function that makes (name, bytes)."""
-        return {"PNG": lambda: (f"{self.function}.png", to_png(self.still())),
+        return {"PNG": lambda: (f"{self.function}.png", to_png(self._still_of_now())),
                 "CSV": lambda: (f"{self.function}.csv", as_csv(self.table())),
                 "JSON": lambda: ("session.json", json.dumps(self.session.as_json(), indent=1).encode())}
+
+    def _still_of_now(self) -> np.ndarray:
+        self.studio.newest()
+        return self.still()
 
     def projected(self) -> Sequence[widgets.Widget]:
         """The panels that go to a projector, two at most; empty: all of them are few enough."""
@@ -199,10 +222,9 @@ class Explorer(widgets.VBox):
 
     def keep(self, name: str = "") -> None:
         """Keep what is shown as a scene of the session, with its picture."""
+        scores = self.studio.newest().reconstruction.scores
         picture = self.still()
         small = resize_smooth(picture, (max(1, round(picture.shape[0] * THUMBNAIL / picture.shape[1])), THUMBNAIL))
-        shown = self.studio.shown
-        scores = shown.reconstruction.scores if shown is not None else {}
         words = f"{self.session.words()}; AbsRel {scores['abs_rel']:.3f}" if scores else self.session.words()
         self.session.keep(name, words, to_png(small))
 
@@ -238,7 +260,7 @@ class Explorer(widgets.VBox):
                 at = session.scene if session.scene >= 0 or step > 0 else len(session.scenes)
                 session.show_scene(min(max(at + step, 0), len(session.scenes) - 1))
         except Mask3DError as problem:
-            self.say(str(problem), warns=True)
+            self.say(in_words(problem), warns=True)
 
     def _follow_toolbar(self, changed: frozenset[str]) -> None:
         bar, session = self.toolbar, self.session
@@ -268,13 +290,24 @@ class Explorer(widgets.VBox):
         data = found[0] if isinstance(found, tuple) else (found or {})
         data = {**data, "text/plain": repr(self)}
         if self.studio.shown is not None:
-            data["image/png"] = base64.b64encode(to_png(self.still())).decode()
+            with suppress(Mask3DError):  # nothing can be shown; the live view says why
+                data["image/png"] = base64.b64encode(to_png(self.still())).decode()
         return (data, found[1]) if isinstance(found, tuple) else data
 
 
 def opened(explorer: Explorer, present: bool = False) -> Explorer:
     """What the ``explore_...`` functions return: the explorer, for the projector if so asked."""
     return explorer.present() if present else explorer
+
+
+def running_cell() -> str:
+    """The id of the notebook's cell that runs now; "" where that is not known."""
+    try:
+        from IPython import get_ipython
+
+        return str(get_ipython().get_parent().get("metadata", {}).get("cellId") or "")
+    except (ImportError, AttributeError):
+        return ""
 
 
 def as_csv(rows: list[dict[str, Any]]) -> bytes:

@@ -15,10 +15,10 @@ from mask3d_viz import style
 from mask3d_viz.depth_clouds import MOST, both_clouds, fine_frame, patch_middles
 from mask3d_viz.drawing import blank, contact_sheet, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
-from mask3d_viz.explorers.masks import WORDS
 from mask3d_viz.images import depth_range, error_limit
 from mask3d_viz.open3d_view import Open3DWindow, Rendered, open_window, render_offscreen
 from mask3d_viz.predictions import MAX_DEPTH, Shown
+from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.point_cloud import PALETTES, PointCloud
 from mask3d_viz.worker import Worker
@@ -131,22 +131,28 @@ class DepthExplorer(Explorer):
     def show(self) -> None:
         """The newest prediction's points; the old ones dimmed while a newer one is on its way."""
         shown, state = self.studio.shown, self.session.state
-        self.cloud.stale = self.studio.is_stale or bool(self.studio.error)
-        if shown is None or self.studio.is_stale:
+        if shown is None or self.studio.is_stale or self.studio.error:
+            self.cloud.stale = self.studio.is_stale or bool(self.studio.error)
             return
         r = shown.reconstruction
         number = state.frame  # what is shown is no older than the state
         if state.is_native and (self._fine is None or self._fine[0] != number):
             self._load_fine(number)
         fine = self._fine[1] if state.is_native and self._fine is not None and self._fine[0] == number else None
-        self.cloud.channels = self._channels(shown)
         truth, prediction = both_clouds(r, r.pasted if state.is_pasted else r.prediction, fine)
-        self.cloud.set_pane(0, **truth, intrinsics=Intrinsics.from_array(r.intrinsics))
-        self.cloud.set_pane(1, **prediction)
-        self.cloud.note = "scale assumed: no depth was visible" if r.is_scale_assumed else self.session.words()
+        with self.cloud.hold_sync():  # one message, one drawing
+            self.cloud.stale = False
+            self.cloud.channels = self._channels(shown)
+            self.cloud.set_pane(0, **truth, intrinsics=Intrinsics.from_array(r.intrinsics))
+            self.cloud.set_pane(1, **prediction)
+            self.cloud.note = "scale assumed: no depth was visible" if r.is_scale_assumed else self.session.words()
         self.numbers.value = f"<div style='font-size:13px'>{escape(sentence(shown))}</div>"
 
         self._point()
+
+    def judged(self) -> None:
+        """The best opponent's numbers."""
+        self.numbers.value = f"<div style='font-size:13px'>{escape(sentence(self.studio.shown))}</div>"
 
     def _point(self) -> None:
         """The arrows of an asked patch, between the places that its patches have in space."""
@@ -224,11 +230,13 @@ class DepthExplorer(Explorer):
         """Write ``truth.ply`` and ``prediction.ply`` in the colours that are shown."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        self._ready()
         return [self.cloud.save_ply(folder / f"{title}.ply", index) for index, title in enumerate(self.cloud.panes)]
 
     def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:
         """Also both clouds as PLY."""
         def ply(index: int, title: str) -> tuple[str, bytes]:
+            self._ready()
             with tempfile.TemporaryDirectory() as folder:
                 return f"{title}.ply", self.cloud.save_ply(Path(folder) / "cloud.ply", index).read_bytes()
 
@@ -237,9 +245,7 @@ class DepthExplorer(Explorer):
         return {**super().files(), **own}
 
     def _ready(self) -> None:
-        if self.studio.shown is None:
-            self.studio.now()
-            self._show()
+        self.studio.newest()
 
     def still(self, theme: str = "light") -> np.ndarray:
         """Both clouds from the same camera, the numbers under them."""
@@ -260,7 +266,8 @@ def sentence(shown: Shown) -> str:
     words = lambda s: f"AbsRel {s['abs_rel']:.3f}, mean error {100 * s['mae']:.1f} cm"  # noqa: E731
     hidden = r.is_valid & ~r.is_visible & (r.depth <= MAX_DEPTH)
     best = shown.best_opponent
-    beside = f"best opponent, {WORDS[best]}: {words(shown.opponents[best])}" if best else "no depth is visible to interpolate"
+    none = "measuring the opponents" if shown.opponents is None else "no depth is visible to interpolate"
+    beside = f"best opponent, {OPPONENT_WORDS[best]}: {words(shown.opponents[best])}" if best else none
     return f"Mask3D: {words(r.scores)} · {beside} · over {int(hidden.sum()):,} hidden measured pixels"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.probes import ProbeResult
 from mask3d_viz.drawing import blank, contact_sheet, text_block
-from mask3d_viz.explorers.attention import Overtaken
+from mask3d_viz.explorers.questions import Overtaken
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, as_csv, opened
 from mask3d_viz.explorers.features_html import (agreement_html, agreement_words, figure, nearest_html, paragraph, probe_bars,
                                                 probe_html, probe_rows, probe_words, verdict)

@@ -14,15 +14,17 @@ from mask3d_core.masking import to_pixels
 from mask3d_viz import style
 from mask3d_viz.drawing import contact_sheet, number, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
+from mask3d_viz.explorers.studio import in_words
 from mask3d_viz.images import depth_image, depth_range, masked_color_image, masked_depth_image
 from mask3d_viz.pixels import cell_edges, resize_nearest
+from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.patch_image import PatchImage
 
 COUNT = 5
 LEAST_MEASURED = 0.5  # share of a patch's pixels: only then has it one depth to speak of
 SCALE = 2  # the pictures are drawn larger, so that the numbers in the patches can be read
-GUESSERS = {"mean": "mean of the visible", "linear_inverse": "spline in 1/depth"}
+GUESSERS = ("mean", "linear_inverse")
 
 
 class DepthGuess(Explorer):
@@ -89,7 +91,7 @@ class DepthGuess(Explorer):
 
     def answers(self) -> dict[str, np.ndarray]:
         """Metres per patch, by name: means over each patch's measured pixels."""
-        shown = self.studio.shown or self.studio.now()
+        shown = self.studio.newest()
         batch, masks = self.session.batch(), self.session.masks()
         known = batch.is_valid & ~to_pixels(masks.depth, self.session.grid, self.session.patch)
         visible = ~to_pixels(masks.rgb, self.session.grid, self.session.patch)
@@ -97,15 +99,15 @@ class DepthGuess(Explorer):
         mean = lambda depth: np.array([depth[cell][r.is_valid[cell]].mean() for cell in self._cells()])  # noqa: E731
         found = {"you": np.array([slider.value for slider in self.sliders[:len(self.patches)]])}
         if known.any():
-            for name, words in GUESSERS.items():
-                found[words] = mean(OPPONENTS[name](batch.depth, known, batch.color, visible)[0].numpy())
+            for name in GUESSERS:
+                found[OPPONENT_WORDS[name]] = mean(OPPONENTS[name](batch.depth, known, batch.color, visible)[0].numpy())
         return {**found, "Mask3D": mean(r.prediction), "the truth": mean(r.depth)}
 
     def _reveal_if_possible(self) -> None:
         try:
             self.reveal()
         except ConfigError as problem:
-            self.say(str(problem), warns=True)
+            self.say(in_words(problem), warns=True)
 
     def _cells(self) -> list[tuple[slice, slice]]:
         side, columns = self.session.patch, self.session.grid[1]
@@ -134,7 +136,8 @@ class DepthGuess(Explorer):
         for picture in self.pictures.values():
             if "hover" in changed:
                 picture.hover = self.session.state.hover
-        if changed & {"frame", "seed", "rgb_ratio", "depth_ratio", "painted_rgb", "painted_depth", "depth_range"}:
+        if changed & {"frame", "seed", "rgb_ratio", "depth_ratio", "painted_rgb", "painted_depth", "depth_range", "checkpoint",
+                     "color_source"}:
             self.patches, self.is_revealed, self.result.value = self._choose(), False, ""
             near, far = self.limits()
             middle = self._start()
@@ -206,7 +209,7 @@ class DepthGuess(Explorer):
 
     def still(self, theme: str = "light") -> np.ndarray:
         """Both pictures, and the question or the answers."""
-        words = f"What depth do patches 1 to {len(self.patches)} have? Guess in metres, then reveal."
+        words = "Nothing to guess in this frame: no hidden patch was measured." if not self.patches else f"What depth do patches 1 to {len(self.patches)} have? Guess in metres, then reveal."
         if self.is_revealed:
             answers = self.answers()
             errors = [f"{name} {100 * np.abs(values - answers['the truth']).mean():.1f} cm" for name, values in answers.items()

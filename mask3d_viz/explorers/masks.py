@@ -13,16 +13,16 @@ from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.explorers.questions import picture_arrows
+from mask3d_viz.explorers.studio import in_words
 from mask3d_viz.images import depth_image, depth_range, error_image, error_limit
 from mask3d_viz.predictions import Shown
+from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.reconstruction import panel
 from mask3d_viz.session import COLOR_SOURCES, Session
 from mask3d_viz.widgets.patch_image import NOTHING_MEASURED, PatchImage
 
 PRESETS = {"80 / 80": (0.8, 0.8), "80 / 95": (0.8, 0.95), "RGB only": (0.0, 1.0), "depth only": (1.0, 0.8),
            "nothing hidden": (0.0, 0.0)}
-WORDS = {"mean": "mean of the visible", "nearest": "nearest visible pixel", "linear_inverse": "spline in 1/depth",
-         "color_guided": "colour-guided spline"}
 SEEN = ("rgb", "depth")
 
 
@@ -121,7 +121,7 @@ class MaskExplorer(Explorer):
         try:
             self.session.hide_object(selection[-1])
         except Mask3DError as problem:
-            self.say(str(problem), warns=True)
+            self.say(in_words(problem), warns=True)
 
     def follow(self, changed: frozenset[str]) -> None:
         """Move the widgets to the state."""
@@ -199,6 +199,10 @@ class MaskExplorer(Explorer):
                                digits={"error": 1}, signed=("error",))
         self.evidence.value = evidence_html(shown)
 
+    def judged(self) -> None:
+        """The opponents' rows."""
+        self.evidence.value = evidence_html(self.studio.shown)
+
     def panels(self) -> Sequence[widgets.Widget]:
         """A tile per picture."""
         return list(self._tiles.values())
@@ -209,25 +213,26 @@ class MaskExplorer(Explorer):
 
     def still(self, theme: str = "light") -> np.ndarray:
         """The panel of the newest prediction."""
-        shown = self.studio.shown or self.studio.now()
+        shown = self.studio.newest()
         return panel(shown.reconstruction, pasted=self.session.state.is_pasted, theme=theme, width=STILL_WIDTH)
 
 
 def evidence_html(shown: Shown) -> str:
     """A small table: the model beside its opponents over the hidden measured pixels, the best one marked."""
-    rows = [("Mask3D", shown.reconstruction.scores), *((WORDS[name], s) for name, s in shown.opponents.items())]
+    rows = [("Mask3D", shown.reconstruction.scores), *((OPPONENT_WORDS[name], s) for name, s in (shown.opponents or {}).items())]
     rows = [(name, scores) for name, scores in rows if scores]
     if not rows:
         return "<p style='font-size:13px'>No hidden pixel was measured, so there is nothing to score.</p>"
     best = min(rows, key=lambda row: row[1]["abs_rel"])[0]
     cells = "".join(
         f"<tr style='{'font-weight:600' if name == best else ''}'><td style='padding-right:14px'>{escape(name)}"
-        f"{' ◂ best' if name == best else ''}</td><td style='text-align:right;padding-right:14px'>{s['abs_rel']:.3f}</td>"
+        f"{' ◂ best' if name == best and len(rows) > 1 else ''}</td><td style='text-align:right;padding-right:14px'>{s['abs_rel']:.3f}</td>"
         f"<td style='text-align:right;padding-right:14px'>{100 * s['mae']:.1f}</td>"
         f"<td style='text-align:right'>{s['delta1']:.3f}</td></tr>" for name, s in rows)
     head = "".join(f"<th style='text-align:{a};padding-right:14px;font-weight:500'>{t}</th>" for t, a in (
         ("over hidden measured pixels", "left"), ("AbsRel", "right"), ("mean error, cm", "right"), ("δ1", "right")))
-    note = "" if shown.opponents else "<div>No depth is visible: interpolation has nothing to start from.</div>"
+    note = ("<div>measuring the opponents ...</div>" if shown.opponents is None else "" if shown.opponents
+            else "<div>No depth is visible, and no mean map came with this checkpoint: nothing to compare with.</div>")
     return (f"<table style='font-size:13px;border-collapse:collapse'><tr>{head}</tr>{cells}</table>{note}"
             f"<div style='font-size:12px;opacity:.75'>one frame, one mask; predicted in {1000 * shown.seconds:.0f} ms</div>")
 

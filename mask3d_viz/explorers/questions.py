@@ -41,11 +41,9 @@ class Questions:
 
     def ask(self, done: Callable[[tuple, Answer | None, BaseException | None], None]) -> None:
         """Measure the shown prediction's influences; ``done(key, answer, problem)`` is called unless a newer one overtakes."""
-        key, session = self.studio.shown.key, self.studio.session
+        key, seen = self.studio.shown.key, self.studio.shown.seen
         self._number += 1
         number = self._number
-        with session.lock:
-            model, batch, masks = session.model()[0], session.batch(), session.masks()
 
         def progress(finished: int, total: int) -> None:
             if number != self._number:
@@ -53,7 +51,8 @@ class Questions:
             self._progress(finished, total)
 
         def work() -> Answer:
-            return measure_influence(model, batch, masks, progress=progress), record_attention(model, batch, masks)
+            return (measure_influence(seen.model, seen.batch, seen.masks, progress=progress),
+                    record_attention(seen.model, seen.batch, seen.masks))
 
         def arrived(answer: Answer | None, problem: BaseException | None) -> None:
             if isinstance(problem, Overtaken):

@@ -139,6 +139,10 @@ class RatioExplorer(Explorer):
         self._say_words()
         self.spread.follow(frozenset())
 
+    def judged(self) -> None:
+        """The best opponent of the newest prediction."""
+        self._say_words()
+
     def _go(self) -> None:
         """To the ratios of the cell that was chosen."""
         cell = self.grid.cell
@@ -296,7 +300,7 @@ class RatioExplorer(Explorer):
                     f"{self.session.state.frame}, this one mask: {METRIC_WORDS[metric]} "
                     f"{factor * shown.reconstruction.scores[metric]:.{digits}f}")
             order = (min if METRICS[metric].lower_is_better else max)
-            scored = {name: scores[metric] for name, scores in shown.opponents.items() if scores}
+            scored = {name: scores[metric] for name, scores in (shown.opponents or {}).items() if scores}
             best = order(scored, key=scored.get, default="")
             text += f"; {OPPONENT_WORDS[best]} {factor * scored[best]:.{digits}f}." if best else "."
             said.append(text)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from mask3d_core.errors import Mask3DError
+from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_viz.predictions import Predictions, Shown
 from mask3d_viz.session import Session
 from mask3d_viz.worker import Worker
@@ -29,6 +29,13 @@ class Arrow(NamedTuple):
     modality: str
 
 
+def in_words(problem: BaseException) -> str:
+    """A problem as a panel says it: what is wrong, without the frame around it that a command line wants."""
+    if isinstance(problem, ConfigError):
+        return "; ".join(problem.problems)
+    return str(problem) if isinstance(problem, Mask3DError) else f"{type(problem).__name__}: {problem}"
+
+
 class Studio:
     """One per session; get it with :func:`studio_of`.
 
@@ -41,6 +48,7 @@ class Studio:
 
     def __init__(self, session: Session):
         self.session, self.predictions, self.worker = session, Predictions(session), Worker()
+        self._judge, self._judged_listeners = Worker(slow=-1.0), []  # the opponents: only for a hand at rest
         self.shown: Shown | None = None
         self.is_stale, self.error = False, ""
         self.arrows: tuple[Arrow, ...] = ()
@@ -76,15 +84,47 @@ class Studio:
         self.is_stale = True
         self.point(())  # they were the old masks'
         self._tell()
-        self.worker.ask(self.predictions.now, self._done)
+        self.worker.ask(lambda: self.predictions.now(judge=False), self._done)
 
     def _done(self, shown: Shown | None, problem: BaseException | None) -> None:
         if problem is None:
             self.shown, self.error = shown, ""
+            if shown.opponents is None:
+                self._judge.ask(lambda: self.predictions.judge(shown), self._judged)
         else:
-            self.error = str(problem) if isinstance(problem, Mask3DError) else f"{type(problem).__name__}: {problem}"
+            self.error = in_words(problem)
         self.is_stale = False
         self._tell()
+
+    def _judged(self, shown: Shown | None, problem: BaseException | None) -> None:
+        """The opponents of a prediction are there: the prediction is shown already, only words change."""
+        if problem is not None:
+            self.error = in_words(problem)
+            return self._tell()
+        if self.shown is not None and self.shown.key == shown.key:
+            self.shown = shown
+            for callback in list(self._judged_listeners):
+                callback()
+
+    def on_judged(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Be told when ``shown`` got its opponents; returns how to be told no more."""
+        self._judged_listeners.append(callback)
+        return lambda: self._judged_listeners.remove(callback) if callback in self._judged_listeners else None
+
+    def wait(self, timeout: float = 60.0) -> bool:
+        """Until prediction and opponents are there; False when the time ran out."""
+        return self.worker.wait(timeout) and self._judge.wait(timeout)
+
+    def newest(self) -> Shown:
+        """What is shown if it is of the state as it is; else the prediction of that, waited for.
+
+        Whatever leaves the house (a file, a kept picture, a score) is of this.
+
+        Raises:
+            Mask3DError: it cannot be made (nothing is visible, say).
+        """
+        is_shown = self.shown is not None and not self.is_stale and not self.error and self.shown.opponents is not None
+        return self.shown if is_shown else self.now()
 
     def now(self) -> Shown:
         """The prediction of the state as it is, waited for.
@@ -93,7 +133,10 @@ class Studio:
             Mask3DError: it cannot be made (nothing is visible, say).
         """
         shown = self.predictions.now()
+        was_new = self.shown is None or self.shown.key != shown.key or self.is_stale or bool(self.error)
         self.shown, self.is_stale, self.error = shown, False, ""
+        if was_new:
+            self._tell()
         return shown
 
 

@@ -135,7 +135,7 @@ class PatchView {
   get(name) { return this.model.get(name); }
 
   // The model proxy of a notebook does not pass comm_live on; there the view's element carries the answer as a class.
-  get isLive() { return this.model.comm_live ?? !this.el.classList.contains("jupyter-widgets-disconnected"); }
+  get isLive() { return this.model.comm_live ?? !this.el.closest(".jupyter-widgets-disconnected"); }
 
   get grid() {
     const [height, width] = this.get("size"), patch = this.get("patch");

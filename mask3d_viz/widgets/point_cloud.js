@@ -591,9 +591,13 @@ function render({ model, el }) {
       ([name, Kind]) => [name, typed(model.get(`${name}_${index}`), Kind)]));
     // Traits arrive one after the other: until positions and pixels fit each other nothing can be drawn.
     pane.count = pane.positions.length === 3 * pane.pixel.length ? pane.pixel.length : 0;
+    const old = panes[index];
+    if (old.stretch && !dirty.has(`positions_${index}`) && !dirty.has(`pixel_${index}`)) Object.assign(pane, { spacing: old.spacing, places: old.places, stretch: old.stretch });
+    else {
     pane.spacing = spacingOf(pane);
     pane.places = placesOf(pane, sizeOf(index));
     pane.stretch = pane.count ? stretchOf(pane, sizeOf(index)[1]) : new Uint8Array(0);
+    }
     pane.reach = 0;
     for (let i = 0; i < 3 * pane.count; i += 30) pane.reach = Math.max(pane.reach, Math.abs(pane.positions[i]));
     panes[index] = pane;
@@ -1233,11 +1237,11 @@ function render({ model, el }) {
       if (isReady()) redraw();
     });
   }
-  watch([...DATA, "palettes", "panes", "kinds", "channels", "mode", "label", "note", "stale", "layout_mode",
-         "point_size", "period", "is_paused", "views", "view"], () => {
+  watch(["palettes", "panes", "kinds", "channels", "mode", "layout_mode", "point_size"], () => {
     refreshWords();
     redraw();
   });
+  watch([...DATA.filter((n)=>n.startsWith("pixel")), "label", "note", "stale", "period", "is_paused", "views", "view"], () => refreshWords());
   watch(["size", "patch", "pane_sizes"], () => {
     DATA.forEach((name) => dirty.add(name));
     redraw();

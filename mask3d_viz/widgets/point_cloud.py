@@ -191,6 +191,7 @@ class PointCloud(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any):
         self._eye: Intrinsics | None = None
+        self._fitted_to: tuple = ()
         super().__init__(**traits)
 
     @classmethod
@@ -233,9 +234,11 @@ class PointCloud(anywidget.AnyWidget):
             self.pane_sizes = sizes if any(one != self.size for one in sizes) else []
             for name, array in arrays.items():
                 self.set_trait(f"{name}_{index}", array.tobytes())
+            fitted = (index, self.positions_0 or self.positions_1, intrinsics or self._eye)
             self._eye = intrinsics or self._eye
-            if index == 0 or intrinsics is not None or not self.positions_0:
+            if (index == 0 or intrinsics is not None or not self.positions_0) and fitted[1:] != self._fitted_to:
                 self._fit_views()
+                self._fitted_to = fitted[1:]
 
     def pane_size(self, index: int) -> tuple[int, int]:
         """(height, width) of a pane's own picture."""

@@ -41,7 +41,7 @@ class View {
 
   get(name) { return this.model.get(name); }
 
-  get isLive() { return this.model.comm_live ?? !this.el.classList.contains("jupyter-widgets-disconnected"); }
+  get isLive() { return this.model.comm_live ?? !this.el.closest(".jupyter-widgets-disconnected"); }
 
   build() {
     this.title = make("span", { className: "rg-title" });
