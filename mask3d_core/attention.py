@@ -121,12 +121,14 @@ class EncoderAttention:
         prefix: how many class and register tokens come first.
         ids: Long (visible,), the patch of each further token.
         count: number of patches of the grid.
+        registers: how many of the prefix tokens are registers: the last ones.
     """
 
     layers: tuple[Tensor, ...]
     prefix: int
     ids: Int[Tensor, "k"]
     count: int
+    registers: int = 0
 
     def of(self, patch: int, layer: int = -1, head: int | str = "mean") -> tuple[Tensor, Tensor]:
         """Where a visible patch looks.
@@ -186,6 +188,12 @@ class ModelAttention:
         return total
 
 
+def attention_sizes(model: Mask3D) -> dict[str, tuple[int, int]]:
+    """(layers, heads) of each part: "rgb" and "depth", as far as the model has them, and "decoder"."""
+    parts = {name: getattr(model, f"{name}_encoder").blocks for name in model.config.inputs} | {"decoder": model.decoder}
+    return {name: (len(blocks), blocks[0].attn.num_heads) for name, blocks in parts.items()}
+
+
 @torch.inference_mode()
 def record_attention(model: Mask3D, batch: Batch, masks: Masks) -> ModelAttention:
     """Run one frame and keep all attention.
@@ -212,7 +220,7 @@ def record_attention(model: Mask3D, batch: Batch, masks: Masks) -> ModelAttentio
         ids, is_padding = keep_ids(getattr(masks, name), getattr(masks, f"{name}_count"))
         ids, prefix = ids[0][~is_padding[0]], encoder.num_prefix_tokens
         layers = tuple(w[:, :prefix + len(ids), :prefix + len(ids)] for w in layers)
-        found[name] = EncoderAttention(layers, prefix, ids.cpu(), count)
+        found[name] = EncoderAttention(layers, prefix, ids.cpu(), count, encoder.num_reg_tokens)
     tokens, target = _decoder_tokens(model, masks, count)
     return ModelAttention(found.get("rgb"), found.get("depth"), tuple(w[0] for w in everything[start:]), tokens,
                           _known(model, masks), target)

@@ -158,6 +158,30 @@ def error_limit(prediction: Pixels, truth: Pixels, is_valid: Pixels, percentile:
     return float(round(power * next(f for f in (1, 2, 3, 5, 10) if f * power >= bound * 0.999), 6))
 
 
+def error_end(limits: Limits) -> float:
+    """The end of a scale of errors that does not move with the prediction: a tenth of the depth range, in round numbers.
+
+    Args:
+        limits: (near, far) metres of the frame's pictures.
+
+    Returns:
+        metres, at least 0.05, in steps of 0.05.
+    """
+    near, far = checked_limits(limits)
+    return max(0.05, round(0.1 * (far - near) / 0.05) * 0.05)
+
+
+def where_never_measured(image: np.ndarray, is_valid: Pixels) -> np.ndarray:
+    """A predicted picture whose pixels over the sensor's holes carry the colour of what was never measured.
+
+    Args:
+        image: uint8 (H, W, 3). is_valid: bool (H, W).
+    """
+    hole = ~to_numpy(is_valid).astype(bool)
+    tinted = np.rint(0.45 * image + 0.55 * style.PROVENANCE_COLORS[style.NEVER_MEASURED]).astype(np.uint8)
+    return np.where(hole[..., None], tinted, image)
+
+
 def signed_error(prediction: Pixels, truth: Pixels, is_valid: Pixels) -> tuple[np.ndarray, np.ndarray]:
     """Prediction minus truth in metres, 0 where there is no truth, and where there is one."""
     truth, is_valid = checked_depth(truth, is_valid, "truth")

@@ -466,10 +466,12 @@ class Session:
 
     def words(self) -> str:
         """ "60 of 300 RGB patches and 52 of 261 depth patches visible": what the sliders mean."""
-        rgb, depth = self.is_masked("rgb"), self.is_masked("depth")
-        measured = int((self.ranks("depth") < NEVER).sum())
-        return (f"{int((~rgb).sum())} of {rgb.size} RGB patches and {int((~depth).sum())} of {measured} depth patches "
-                "visible")
+        said = []
+        for modality, name in (("rgb", "RGB"), ("depth", "depth")):
+            if modality in self.model()[0].config.inputs:  # what a model never sees is neither visible nor hidden
+                hidden, count = self.is_masked(modality), int((self.ranks(modality) < NEVER).sum())
+                said.append(f"{int((~hidden).sum())} of {count} {name} patches")
+        return f"{' and '.join(said)} visible"
 
     # ---- to and from a file ----------------------------------------------------------------------------------------
 

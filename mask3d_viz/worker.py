@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import time
 import traceback
@@ -11,9 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 REST = 0.15  # seconds that the hand must rest before slow work begins
 SLOW = 0.1  # seconds from which work is slow
+PATIENCE = 10.0  # seconds that an ending program waits at most for work that cannot be broken off
+
+_workers: WeakSet[Worker] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Worker:
         self._arrived: deque[tuple[Wish, Any, BaseException | None]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        _workers.add(self)
 
     def ask(self, work: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> int:
         """Wish for ``work()``; ``done(result, error)`` is called with what came of it, unless a newer wish overtakes.
@@ -90,6 +96,11 @@ class Worker:
             self._is_closed, self._wish, self._finished = True, None, self._number
             self._arrived.clear()
             self._changed.notify_all()
+
+    def _join(self, seconds: float) -> None:
+        """Wait until the thread has ended, at most so long."""
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(seconds)
 
     def _next(self) -> Wish | None:
         """The newest wish, once there is one and the hand rests."""
@@ -137,6 +148,16 @@ class Worker:
         with self._changed:
             self._finished = max(self._finished, wish.number)
             self._changed.notify_all()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A program that ends while torch works in another thread is aborted: let that work come to its end first."""
+    workers, end = list(_workers), time.monotonic() + PATIENCE
+    for worker in workers:
+        worker.close()
+    for worker in workers:
+        worker._join(max(0.0, end - time.monotonic()))
 
 
 __all__ = ["REST", "SLOW", "Worker"]

@@ -36,13 +36,13 @@ explore_depth(session)
 # comes back. If it cannot, the table goes on where the box was.
 
 # %%
-import numpy as np
-
+from mask3d_core.sources import open_source
+from mask3d_viz.lab import SAMPLE_ROOMS
 from mask3d_viz.notebook import picture
 from mask3d_viz.predictions import Predictions
 from mask3d_viz.reconstruction import cloud_stills
 
-session.change(frame=5, depth_ratio=0.0)
+session = open_session(open_source("rooms", **SAMPLE_ROOMS), frame=5, depth_ratio=0.0)
 box = session.object_at(171)
 hidden = session.hide_object(171)
 result = Predictions(session).now().reconstruction

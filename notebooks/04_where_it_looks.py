@@ -12,8 +12,8 @@
 # # Where it looks, and what it owes to it
 #
 # Attention says where values were mixed *from*. Influence says what the answer *owes* to a patch: take the patch away, and
-# see how many centimetres the prediction moves. The second is the one that can be wrong about nothing; the first is the one
-# that everybody shows. Here they stand side by side.
+# see how many centimetres the prediction moves. (Taken away one at a time: what two patches both say, neither is needed for.)
+# Everybody shows the first. Here they stand side by side.
 
 # %%
 from mask3d_viz import architecture
@@ -23,7 +23,7 @@ architecture("encoders")
 # %%
 from mask3d_viz import ask
 
-ask("Four fifths of both are hidden. What does a predicted patch owe most to?", truth="visible depth",
+ask("Nine tenths of both are hidden. What does a predicted patch owe most to?", truth="visible depth",
     choices=("visible colour", "visible depth", "both alike"),
     because="In this small checkpoint nearly everything comes from the depth around it; the explorer below shows how much.")
 
@@ -53,7 +53,7 @@ from mask3d_viz.predictions import Predictions
 from mask3d_viz.session import COLOR_SOURCES
 
 predictions = Predictions(session, with_opponents=False)
-print("colour            depth 80 % hidden   all hidden     (AbsRel, mean over the eight sample rooms)")
+print(f"colour            depth 80 % hidden   all hidden     (AbsRel, mean over {len(session.frames)} frames)")
 for source in COLOR_SOURCES:
     scores = []
     for ratio in (0.8, 1.0):

@@ -53,8 +53,9 @@ report = examine(folder, sample=8)
 print(report.text().replace(str(folder.parent), "..."))
 
 # %% [markdown]
-# The doctor does not guess the unit for you: it says that the range is none of a room, and how it would look with others.
-# Mend the description and ask again.
+# The doctor sees that the range is none of a room, and names a unit that would make it one. That is a guess, and here a
+# wrong one: 5000 is what two well-known data sets use, 10,000 is what our friend's program wrote. Only whoever wrote the
+# files knows. Mend the description and ask again.
 
 # %%
 described["depth_units_per_metre"] = 10_000
@@ -63,8 +64,7 @@ report = examine(folder, sample=8)
 print(report.text().replace(str(folder.parent), "..."))
 
 # %% [markdown]
-# Now look at it. From here on everything works on your frames as on ours; with `mask3d lab --frames DIR` every notebook opens
-# them.
+# Now look at it. With `mask3d lab --frames DIR` the explorers of the other notebooks open your frames instead of ours.
 
 # %%
 from mask3d_viz import explore_masks, open_session

@@ -18,7 +18,9 @@ from mask3d_core.sources import open_source
 from mask3d_viz.model_map import GROUPS, PARTS, architecture, architecture_image, architecture_svg
 from mask3d_viz.explorers.ask import ask, line_svg
 from mask3d_viz.explorers.guess import LEAST_MEASURED, guess_depth
+from mask3d_viz.explorers.studio import studio_of
 from mask3d_viz.notebook import picture
+from mask3d_viz.predictions import Predictions
 from mask3d_viz.session import Session
 
 
@@ -119,3 +121,18 @@ def test_a_picture_says_what_it_is():
     image = np.zeros((4, 6, 3), np.uint8)
     assert repr(picture([image, image], "two")) == "Picture of 12 x 4 pixels: two"
     assert picture(image)._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_the_answer_of_the_game_is_of_its_own_mask(session):
+    game = guess_depth(session, count=3)
+    session.change(seed=3)
+    errors = game.reveal()  # at once, before the worker is done
+    fresh = Predictions(session).now().reconstruction
+    truth = [float(fresh.depth[cell][fresh.is_valid[cell]].mean()) for cell in game._cells()]
+    said = [float(fresh.prediction[cell][fresh.is_valid[cell]].mean()) for cell in game._cells()]
+    assert errors["Mask3D"] == pytest.approx(100 * np.abs(np.array(said) - truth).mean(), abs=1e-3)
+    assert studio_of(session).wait(60)
+    session.change(color_source="grey")
+    assert not game.is_revealed
+    assert studio_of(session).wait(60)
+    game.close()

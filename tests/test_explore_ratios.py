@@ -11,11 +11,14 @@ pytest.importorskip("anywidget", reason="the lab's packages are not installed (p
 
 from browser import open_widget
 
+from mask3d_core import shipped
 from mask3d_core.errors import ConfigError
 from mask3d_core.evaluation.ratio_map import (MAP_METRICS, MODEL as MASK3D, MapFrame, RatioMap, checkpoint_digest, map_frames)
 from mask3d_core.evaluation.uncertainty import NOT_A_POSTERIOR
 from mask3d_core.models import Mask3D
 from mask3d_core.sources import open_source
+from mask3d_core.training.checkpoint import save_model
+from mask3d_core.training.process import this_process, write_owner
 from mask3d_viz import ratio_book
 from mask3d_viz.explorers.ratios import ONE, SEVERAL, explore_ratios
 from mask3d_viz.explorers.studio import studio_of
@@ -289,6 +292,62 @@ def test_table_files_and_what_is_impossible(session, tmp_path):
 def test_what_ships_is_shown_at_once_for_the_sample_rooms():
     found = ratio_book.read_maps()
     assert len(found) == 1 and not found[0].missing and found[0].provenance["command"] == "python docs/make_ratio_maps.py"
+
+
+def test_maps_that_ship_are_found_beside_an_installed_package_too(tmp_path, monkeypatch):
+    place = tmp_path / "share" / "mask3d-lab" / "data" / "ratio_maps"
+    place.mkdir(parents=True)
+    known_map(digest="installed").save(place / "map.json")
+    monkeypatch.setattr(shipped, "HOME", tmp_path)
+    assert [found.digest for found in ratio_book.read_maps()] == ["installed"]
+
+
+def test_what_was_asked_for_is_measured_where_the_known_map_is_another(session, tmp_path):
+    made = dataclasses.replace(known_map(frames=2, digest=checkpoint_digest(session.model()[0])), frames=map_frames_of(session))
+    path = made.save(tmp_path / "map.json")
+    for asked, is_known in (({}, True), ({"seeds": (0, 1)}, True), ({"ratios": made.rgb_ratios}, True),
+                            ({"seeds": (5,)}, False), ({"ratios": RATIOS}, False)):
+        view = explore_ratios(Session(session.frames, session.checkpoints), maps=[path], live=False, **asked)
+        assert bool(view.map.cells) == is_known, asked
+        for name, value in asked.items():
+            assert (view.map.seeds if name == "seeds" else view.map.depth_ratios) == tuple(value)
+        view.close()
+
+
+def test_only_so_many_maps_are_remembered_and_the_last_used_stay(session):
+    made = known_map(RATIOS)
+    book = ratio_book.book_of(session)
+    keys = [book.find((0,), (seed,), RATIOS)[0] for seed in range(ratio_book.CACHED + 3)]
+    assert len(set(keys)) == len(keys) and not book._maps, "what holds no cell is not worth remembering"
+    for seed, key in enumerate(keys):
+        book.keep(key, dataclasses.replace(made, seeds=(seed,)))
+        book.find((0,), (0,), RATIOS)
+    assert len(book._maps) == ratio_book.CACHED and keys[0] in book._maps and keys[1] not in book._maps
+
+
+def test_a_run_that_goes_on_is_neither_measured_by_itself_nor_read_for_a_digest(session, tmp_path, monkeypatch):
+    folder = tmp_path / "mine"
+    save_model(folder / "latest", session.model()[0], {"step": 1})
+    (folder / "log.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
+    write_owner(folder, this_process())
+    session.checkpoints["mine"] = folder
+    session.change(checkpoint="mine")
+    asked = []
+    monkeypatch.setattr(ratio_book, "checkpoint_digest", lambda model: asked.append(model) or "digest")
+    view = explore_ratios(session, ratios=(0.5, 1.0), seeds=(0,))
+    view._repr_mimebundle_()
+    before = view._key
+    session.refresh("mine")
+    assert view._key != before and not view.is_measuring and not asked
+    assert "still trains" in view.status.value and not view.measure.disabled
+    view.measure.click()  # the reader's own wish
+    assert view.worker.wait(60) and not view.map.missing and view.map.digest == "digest"
+    session.refresh("mine")
+    assert not view.is_measuring and view.map.missing
+    write_owner(folder, dataclasses.replace(this_process(), state="finished"))
+    session.refresh("mine")
+    assert view.worker.wait(60) and not view.map.missing, "it has ended"
+    view.close()
 
 
 # ---- the grid in a browser ------------------------------------------------------------------------------------------

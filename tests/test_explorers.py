@@ -1,5 +1,6 @@
 """Explorers without a browser: driven through their widgets' traits and through the session, stale results included."""
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -9,6 +10,8 @@ from test_training import MODEL
 
 pytest.importorskip("anywidget", reason="the lab's packages are not installed (pip install -e '.[lab]')")
 
+from mask3d_core.errors import ConfigError
+from mask3d_core.evaluation import OPPONENTS
 from mask3d_core.models import Mask3D
 from mask3d_core.sources import open_source
 from mask3d_core.evaluation.influence import measure_influence
@@ -282,3 +285,105 @@ def test_in_one_view_a_patch_is_asked_and_all_parts_point_at_what_moves_it(sessi
     assert not view.masks.pictures["depth"].arrows and not view.depth.cloud.arrows and "ask" in view.answer.value
     wait(session)
     view.close()
+
+
+# ---- what was wrong once ---------------------------------------------------------------------------------------------
+
+def test_what_is_taken_along_is_of_the_state_as_it_is(session, tmp_path):
+    view = explore_masks(session)
+    session.change(depth_ratio=0.25, rgb_ratio=0.1)  # and at once, before the worker is done
+    content = view.export("CSV", tmp_path).read_text()
+    seen = sum(line.split(",")[3] == "seen" for line in content.splitlines())
+    assert seen == int((~session.is_masked("depth")).sum())
+    session.change(seed=11)
+    view.keep()
+    expected = studio_of(session).predictions.now().reconstruction.scores["abs_rel"]
+    assert f"AbsRel {expected:.3f}" in session.scenes[-1].words
+    session.change(rgb_ratio=1.0, depth_ratio=1.0)
+    with pytest.raises(ConfigError):
+        view.export("PNG", tmp_path)
+    wait(session)
+    assert "mask3d-stale" in view.evidence._dom_classes, "old numbers are not shown as fresh"
+    view.close()
+
+
+def test_a_patch_is_asked_about_the_colour_that_the_model_saw(session):
+    explorer = explore_attention(session)
+    session.change(selection=(7,), color_source="grey")
+    wait(session)
+    assert explorer.worker.wait(120)
+    influence = explorer.questions.known()[0]
+    shown = studio_of(session).shown
+    row, column = divmod(7, session.grid[1])
+    cell = np.s_[row * 16:row * 16 + 16, column * 16:column * 16 + 16]
+    assert float(influence.base[7]) == pytest.approx(float(shown.reconstruction.prediction[cell].mean()), abs=0.02)
+    assert torch.equal(shown.seen.batch.color, torch.full_like(shown.seen.batch.color, 0.5))
+    explorer.close()
+
+
+def test_the_best_opponent_is_the_best_of_all(session):
+    shown = studio_of(session).now()
+    assert set(shown.opponents) == set(OPPONENTS)
+    assert shown.best_opponent == min(shown.opponents, key=lambda name: shown.opponents[name]["abs_rel"])
+
+
+def test_the_scale_of_errors_stays_while_the_slider_moves(session):
+    view = explore_masks(session)
+    before = view.pictures["error"].bar_range
+    session.change(depth_ratio=0.3)
+    wait(session)
+    assert view.pictures["error"].bar_range == before
+    view.is_locked.value = True
+    locked = session.state.depth_range
+    session.change(frame=1)
+    wait(session)
+    assert session.state.depth_range == locked and view.pictures["truth"].bar_range == pytest.approx(locked)
+    view.colormap.value = "viridis"
+    assert session.state.colormap == "viridis"
+    view.close()
+
+
+def test_a_model_without_depth_is_told_in_one_line_and_its_features_can_be_seen(frames):
+    model = Mask3D(dataclasses.replace(MODEL, inputs=("rgb",), targets=("rgb",))).eval()
+    session = Session(frames, {"mae": model})
+    for make in (explore, explore_masks, explore_depth, explore_attention):
+        view = make(session)
+        said = view.masks.message.value if hasattr(view, "masks") else view.message.value
+        assert "mae predicts rgb, no depth" in said and "explore_features" in said
+        view.close()
+    session.change(selection=(1,))
+
+
+def test_a_model_that_never_sees_depth_is_scored_everywhere(frames):
+    model = Mask3D(dataclasses.replace(MODEL, inputs=("rgb",), targets=("depth",))).eval()
+    model.set_depth_statistics(0.5, 0.3)
+    session = Session(frames, {"rgb": model})
+    view = explore_masks(session)
+    assert "depth patches" not in session.words() and not view.pictures["depth"].ratio_control
+    shown = studio_of(session).shown
+    assert shown.seen.counted.sum() == shown.seen.frame.is_valid.sum() and not shown.opponents
+    view.close()
+
+
+def test_another_frames_colour_needs_another_frame(frames):
+    torch.manual_seed(0)
+    model = Mask3D(MODEL).eval()
+    model.set_depth_statistics(0.5, 0.3)
+    session = Session(frames[:1], {"one": model})
+    view = explore_masks(session)
+    session.change(color_source="another frame")
+    wait(session)
+    assert "second frame" in view.message.value and "valid configuration" not in view.message.value
+    view.close()
+
+
+def test_a_cell_that_is_run_again_leaves_no_view_behind(session, monkeypatch):
+    monkeypatch.setattr("mask3d_viz.explorers.base.running_cell", lambda: "cell-1")
+    first = explore(session)
+    count = len(session._listeners)
+    second = explore(session)
+    assert len(session._listeners) == count, "the view of the run before listens no more"
+    session.change(seed=2)
+    wait(session)
+    assert first.masks.seed.value == 0 and second.masks.seed.value == 2
+    second.close()

@@ -1,6 +1,9 @@
 """The session: one state, its history, who is told, what it names; the worker; predictions."""
 
 import asyncio
+import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -273,3 +276,56 @@ def test_an_error_is_handed_over_and_the_worker_lives_on(capsys):
     worker.ask(lambda: 2, lambda result, error: seen.append(result))
     assert worker.wait(10) and seen[-1] == 2
     worker.close()
+
+
+ENDS = """
+import sys, threading, time
+import torch
+from mask3d_viz.worker import Worker
+worker, began, matrix = Worker(), threading.Event(), torch.rand(400, 400)
+def work():
+    began.set()
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        (matrix @ matrix).sum()
+    sys.stdout.write("came to its end")
+worker.ask(work, lambda *_: None)
+began.wait(60)
+"""
+
+
+def test_a_program_that_ends_while_a_worker_works_ends_well():
+    done = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout == "came to its end", done.stderr[-500:]
+
+
+@pytest.mark.parametrize("spoil, said", [
+    (lambda saved: saved["scenes"][0].pop("name"), "scenes with a name"),
+    (lambda saved: saved["state"].update(rgb_ratio="x"), "rgb_ratio must be a number"),
+    (lambda saved: saved.update(format="1"), "session of format"),
+    (lambda saved: saved["state"].update(depth_range=[1]), "depth_range must be"),
+    (lambda saved: saved["state"].update(layer="a"), "layer must be a whole number"),
+    (lambda saved: saved["state"].update(head="zz"), "head must be"),
+    (lambda saved: saved.update(frame_name="elsewhere/0"), "one on elsewhere/0"),
+])
+def test_a_spoilt_session_file_is_one_line_and_changes_nothing(session, tmp_path, spoil, said):
+    session.keep("first")
+    session.change(seed=4)
+    path = session.save(tmp_path / "s.json")
+    saved = json.loads(path.read_text())
+    spoil(saved)
+    path.write_text(json.dumps(saved))
+    session.change(seed=5)
+    with pytest.raises(Mask3DError, match=said) as caught:
+        session.load(path)
+    assert "\n" not in str(caught.value) and session.state.seed == 5 and len(session.scenes) == 1
+
+
+def test_checkpoints_of_two_sizes_are_refused_in_one_line(frames):
+    import dataclasses
+
+    small, large = (Mask3D(dataclasses.replace(MODEL, image_size=size)).eval() for size in ((64, 80), (96, 128)))
+    session = Session(frames, {"small": small, "large": large})
+    with pytest.raises(ConfigError, match="large sees 96x128 pixels"):
+        session.change(checkpoint="large")
+    assert session.state.checkpoint == "small"

@@ -6,9 +6,11 @@ from html import escape
 
 import ipywidgets as widgets
 import numpy as np
+import torch
+from torch import Tensor
 
-from mask3d_core.attention import ModelAttention
-from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.attention import EncoderAttention, ModelAttention, attention_sizes, entropy
+from mask3d_core.errors import ConfigError
 from mask3d_core.evaluation.influence import Influence
 from mask3d_core.evaluation.uncertainty import rank_correlation
 from mask3d_core.masking import NEVER, visible_count
@@ -43,9 +45,9 @@ class AttentionExplorer(Explorer):
                          "attention rgb": make("RGB encoder: attention"),
                          "attention depth": make("Depth encoder: attention"), "decoder": make("Decoder: attention")}
         self.answer, self.mass = widgets.HTML(), widgets.HTML()
-        self.layer = widgets.IntSlider(min=-12, max=-1, value=-1, description="layer", continuous_update=False,
+        layers, heads = self._sizes()
+        self.layer = widgets.IntSlider(min=-layers, max=-1, value=-1, description="layer", continuous_update=False,
                                        layout=widgets.Layout(width="320px"))
-        heads = [*HEADS, *(str(k) for k in range(16))]
         self.head = widgets.Dropdown(options=heads, description="head", layout=widgets.Layout(width="200px"))
         self.progress = widgets.IntProgress(description="asking", layout=widgets.Layout(width="320px", visibility="hidden"))
         self.questions = Questions(self.studio, self._count)
@@ -71,6 +73,11 @@ class AttentionExplorer(Explorer):
         selection = self.session.state.selection
         return selection[-1] if selection else None
 
+    def _sizes(self) -> tuple[int, list[str]]:
+        """Layers of the session's model in its deepest part, and the heads to choose from."""
+        sizes = attention_sizes(self.session.model()[0]).values()
+        return max(layers for layers, _ in sizes), [*HEADS, *(str(k) for k in range(max(heads for _, heads in sizes)))]
+
     def close(self) -> None:
         """End the worker too, and take the arrows away."""
         self.studio.point(())
@@ -82,10 +89,18 @@ class AttentionExplorer(Explorer):
     def follow(self, changed: frozenset[str]) -> None:
         """Move to the state; what must be computed is asked for."""
         state = self.session.state
-        if "layer" in changed and -12 <= state.layer <= -1:
+        if "checkpoint" in changed:
+            layers, heads = self._sizes()
+            self.layer.min = -layers
+            if list(self.head.options) != heads:
+                self.head.options = heads
+        if changed & {"layer", "checkpoint"} and self.layer.min <= state.layer <= -1:
             self.layer.value = state.layer
-        if "head" in changed and state.head in self.head.options:
+        if changed & {"head", "checkpoint"} and state.head in self.head.options:
             self.head.value = state.head
+        if changed & {"frame", "seed", "rgb_ratio", "depth_ratio", "painted_rgb", "painted_depth"}:
+            for name, picture in self.pictures.items():
+                self._hide(_modality(name), picture)
         for picture in self.pictures.values():
             if "hover" in changed:
                 picture.hover = state.hover
@@ -94,8 +109,16 @@ class AttentionExplorer(Explorer):
         if changed & {"selection", "layer", "head"} and self.studio.shown is not None and not self.studio.is_stale:
             self._ask()
 
+    def _hide(self, modality: str, picture: PatchImage) -> None:
+        """What the state hides; its prediction comes later."""
+        ranks = self.session.ranks(modality)
+        count = int((ranks < NEVER).sum())
+        picture.set_ranks(np.minimum(ranks, NOTHING_MEASURED), lowest="shown first")
+        picture.hidden_count = count - visible_count(getattr(self.session.state, f"{modality}_ratio"), count)
+        picture.painted = np.where(self.session.is_masked(modality), 1, 2).astype(np.uint8).tobytes()
+
     def show(self) -> None:
-        """The pictures and masks of the newest prediction; then the question is asked again."""
+        """The pictures of the newest prediction; then the question is asked again."""
         shown, is_stale = self.studio.shown, self.studio.is_stale or bool(self.studio.error)
         for picture in self.pictures.values():
             picture.stale = is_stale
@@ -105,14 +128,7 @@ class AttentionExplorer(Explorer):
         limits = self.session.state.depth_range or (depth_range(r.depth, r.is_valid) if r.is_valid.any() else (0.5, 4.0))
         depth = depth_image(r.depth, r.is_valid, limits, self.session.state.colormap)
         for name, picture in self.pictures.items():
-            modality = "depth" if "depth" in name or name == "decoder" else "rgb"
-            picture.set_picture(depth if modality == "depth" else r.color)
-            ranks = self.session.ranks(modality)
-            picture.set_ranks(np.minimum(ranks, NOTHING_MEASURED), lowest="shown first")
-            count, hidden = int((ranks < NEVER).sum()), self.session.is_masked(modality)
-            ratio = getattr(self.session.state, f"{modality}_ratio")
-            picture.hidden_count = count - visible_count(ratio, count)
-            picture.painted = np.where(hidden, 1, 2).astype(np.uint8).tobytes()
+            picture.set_picture(depth if _modality(name) == "depth" else r.color)
         self._ask()
 
     # ---- asking -----------------------------------------------------------------------------------------------------
@@ -160,38 +176,43 @@ class AttentionExplorer(Explorer):
         self._show_attention(patch, attention, moves)
 
     def _show_attention(self, patch: int, attention: ModelAttention, moves: dict[str, np.ndarray]) -> None:
-        state = self.session.state
-        head = state.head if state.head in HEADS else int(state.head)
-        said = {}
+        layer, head = self.session.state.layer, self.session.state.head
+        head = int(head) if head.isdecimal() else head
+        problems = []
         for name in ("rgb", "depth"):
             picture, encoder = self.pictures[f"attention {name}"], getattr(attention, name)
             try:
                 if encoder is None:
                     raise ConfigError(f"no {name} patch is visible")
-                layer = max(state.layer, -len(encoder.layers))
+                if not (encoder.ids == patch).any():
+                    raise ConfigError("hidden here: it asks nothing")
                 values, prefix = encoder.of(patch, layer, head)
                 _heat(picture, values.numpy())
-                entropy = encoder.entropies()[layer]
-                said[name] = f"class token {float(prefix.sum()):.0%}, entropy {float(entropy.mean()):.2f}"
+                picture.note = row_words(values, prefix, encoder)
             except ConfigError as problem:
                 picture.set_heat(None)
-                said[name] = str(problem)
-            picture.note = said[name] if len(said[name]) < 48 else "hidden here: it asks nothing"
+                picture.note = "; ".join(problem.problems)
+                problems.append(picture.note)
+        picture = self.pictures["decoder"]
         try:
-            layer = max(state.layer, -len(attention.decoder))
-            rows = attention.decoder_of(patch, layer, head)
-            mass = attention.decoder_mass(patch, layer, head)
-        except Mask3DError as problem:
-            return self.say(str(problem), warns=True)
+            rows, mass = attention.decoder_of(patch, layer, head), attention.decoder_mass(patch, layer, head)
+            picture.note = ""
+        except ConfigError as problem:
+            picture.set_heat(None)
+            picture.note = "; ".join(problem.problems)
+            self.mass.value = words(f"Nothing to show of the decoder: {picture.note}.")
+            if len(problems) == 2:  # no part has it
+                self.say(picture.note, warns=True)
+            return
         total = np.nansum(np.stack([row.numpy() for row in rows.values()]), axis=0)
-        _heat(self.pictures["decoder"], total)
+        _heat(picture, total)
         felt = sum(np.nan_to_num(np.abs(m)) for m in moves.values())
         visible = np.isfinite(moves["rgb"]) | np.isfinite(moves["depth"])
         agreement = rank_correlation(felt[visible], total[visible])
         bars = "".join(f"<tr><td style='padding-right:12px'>{escape(name)} known there</td><td>{value:.0%}</td></tr>"
                        for name, value in mass.items())
         self.mass.value = words(
-            f"<b>Where the decoder looks</b> (layer {layer}, head {escape(str(state.head))})<table>{bars}</table>"
+            f"<b>Where the decoder looks</b> (layer {layer}, head {head})<table>{bars}</table>"
             f"Rank correlation of attention with influence over visible patches: <b>{agreement:+.2f}</b>.<br>"
             f"<span style='opacity:.75'>{NOT_ATTRIBUTION}</span>", is_html=True)
 
@@ -236,6 +257,30 @@ class AttentionExplorer(Explorer):
         return f"Patch {patch}: {shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour."
 
 
+def _modality(name: str) -> str:
+    """Whose patches a picture has: the decoder answers for depth."""
+    return "rgb" if "rgb" in name else "depth"
+
+
+def row_words(values: Tensor, prefix: Tensor, encoder: EncoderAttention) -> str:
+    """What does not stand in the picture of one patch's attention.
+
+    Args:
+        values: Float (n,) over the grid, NaN where a patch is hidden. prefix: Float (prefix,), to the prefix tokens.
+        encoder: whose they are.
+
+    Returns:
+        The shares of class token and registers, as far as there are any, and the entropy of this very row, 0..1.
+    """
+    row = torch.cat([prefix, values[~values.isnan()]])
+    row = row / row.sum()  # the largest of all heads do not sum to 1
+    classes = encoder.prefix - encoder.registers
+    said = [f"class token {100 * float(row[:classes].sum()):.0f} %"] if classes else []
+    if encoder.registers:
+        said.append(f"registers {100 * float(row[classes:encoder.prefix].sum()):.0f} %")
+    return ", ".join([*said, f"entropy {float(entropy(row[None, None, None])[0, 0]):.2f}"])
+
+
 def _heat(picture: PatchImage, values: np.ndarray) -> None:
     top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
     picture.set_heat(values, "viridis", (0.0, top or 1.0))
@@ -248,4 +293,4 @@ def explore_attention(session: Session, present: bool = False, **options) -> Att
     return opened(AttentionExplorer(session, **options), present)
 
 
-__all__ = ["AttentionExplorer", "explore_attention"]
+__all__ = ["AttentionExplorer", "explore_attention", "row_words"]

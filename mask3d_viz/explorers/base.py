@@ -44,6 +44,7 @@ class Explorer(widgets.VBox):
     """
 
     function = "explore"  # the call that makes it
+    needs_prediction = True  # False: it works with a model that predicts no depth
     here = ""  # the part of the architecture that it is about, see mask3d_viz.model_map.PARTS
 
     def __init__(self, session: Session):
@@ -68,10 +69,11 @@ class Explorer(widgets.VBox):
 
     def begin(self) -> None:
         """Call at the end of ``__init__``: show what is there and listen from now on."""
-        try:
-            self.studio.now()
-        except Mask3DError as problem:
-            self.studio.error = in_words(problem)
+        if self.needs_prediction:
+            try:
+                self.studio.now()
+            except Mask3DError as problem:
+                self.studio.error = in_words(problem)
         if not self._is_part:
             self._add_toolbar()
         self._follow(frozenset(SessionState.__dataclass_fields__))
@@ -138,8 +140,18 @@ class Explorer(widgets.VBox):
 
     def _show(self) -> None:
         with self.following():
-            self.say(self.studio.error, warns=True)
+            if self.needs_prediction:
+                self.say(self.studio.error, warns=True)
+                self._dim(self.studio.is_stale or bool(self.studio.error))
             self.show()
+
+    def evidence_texts(self) -> Sequence[widgets.Widget]:
+        """Words and tables about the shown prediction; dimmed with it while a newer one is on its way."""
+        return ()
+
+    def _dim(self, is_old: bool) -> None:
+        for text in self.evidence_texts():
+            (text.add_class if is_old else text.remove_class)("mask3d-stale")
 
     def _judge(self) -> None:
         with self.following():
@@ -185,7 +197,8 @@ class Explorer(widgets.VBox):
                 "JSON": lambda: ("session.json", json.dumps(self.session.as_json(), indent=1).encode())}
 
     def _still_of_now(self) -> np.ndarray:
-        self.studio.newest()
+        if self.needs_prediction:
+            self.studio.newest()
         return self.still()
 
     def projected(self) -> Sequence[widgets.Widget]:
@@ -222,7 +235,7 @@ class Explorer(widgets.VBox):
 
     def keep(self, name: str = "") -> None:
         """Keep what is shown as a scene of the session, with its picture."""
-        scores = self.studio.newest().reconstruction.scores
+        scores = self.studio.newest().reconstruction.scores if self.needs_prediction else {}
         picture = self.still()
         small = resize_smooth(picture, (max(1, round(picture.shape[0] * THUMBNAIL / picture.shape[1])), THUMBNAIL))
         words = f"{self.session.words()}; AbsRel {scores['abs_rel']:.3f}" if scores else self.session.words()
@@ -289,7 +302,7 @@ class Explorer(widgets.VBox):
         found = super()._repr_mimebundle_(**kwargs)
         data = found[0] if isinstance(found, tuple) else (found or {})
         data = {**data, "text/plain": repr(self)}
-        if self.studio.shown is not None:
+        if self.studio.shown is not None or not self.needs_prediction:
             with suppress(Mask3DError):  # nothing can be shown; the live view says why
                 data["image/png"] = base64.b64encode(to_png(self.still())).decode()
         return (data, found[1]) if isinstance(found, tuple) else data

@@ -127,9 +127,10 @@ class Explore(Explorer):
 
     def close(self) -> None:
         """Close the parts too."""
-        self.questions.close()
-        self.masks.close()
-        self.depth.close()
+        if hasattr(self, "questions"):  # else it was never finished
+            self.questions.close()
+            self.masks.close()
+            self.depth.close()
         super().close()
 
     def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:

@@ -37,7 +37,7 @@ class FeatureExplorer(Explorer):
         gallery: frames at most in which they are searched.
     """
 
-    function, here = "explore_features", "rgb encoder"
+    function, here, needs_prediction = "explore_features", "rgb encoder", False
 
     def __init__(self, session: Session, width: int = 300, neighbours: int = 6, gallery: int = GALLERY):
         super().__init__(session)

@@ -14,7 +14,7 @@ from mask3d_viz import style
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.explorers.questions import picture_arrows
 from mask3d_viz.explorers.studio import in_words
-from mask3d_viz.images import depth_image, depth_range, error_image, error_limit
+from mask3d_viz.images import depth_image, depth_range, error_end, error_image, where_never_measured
 from mask3d_viz.predictions import Shown
 from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.reconstruction import panel
@@ -75,13 +75,18 @@ class MaskExplorer(Explorer):
                                           tooltip="hide the depth of the selected object and show all colour: does "
                                                   "colour alone bring it back?")
         self.words = widgets.HTML()
+        self.colormap = widgets.Dropdown(options=style.DEPTH_COLORMAPS, description="depth in", tooltip="the colours of depth",
+                                         layout=widgets.Layout(width="190px"))
+        self.is_locked = widgets.Checkbox(description="lock the range", indent=False, **plain,
+                                          tooltip="the same metres for the same colour in every frame")
         everything = [self.frame, self.seed, self.new_mask, *self.presets, self.undo, self.color_source, self.is_pasted,
-                      self.hide_object, self.words]
+                      self.hide_object, self.colormap, self.is_locked, self.words]
         self.controls = widgets.Box(everything, layout=widgets.Layout(display="flex", flex_flow="row wrap",
                                                                      grid_gap="6px", align_items="center"))
 
     def _listen(self) -> None:
-        for name in ("frame", "seed", "color_source", "is_pasted"):
+        self.is_locked.observe(lambda change: self.wish(depth_range=self.limits() if change["new"] else None), "value")
+        for name in ("frame", "seed", "color_source", "is_pasted", "colormap"):
             getattr(self, name).observe(lambda change, name=name: self.wish(**{name: change["new"]}), "value")
         self.new_mask.on_click(lambda _: self.wish(seed=self.session.state.seed + 1))
         for button in self.presets:
@@ -126,7 +131,9 @@ class MaskExplorer(Explorer):
     def follow(self, changed: frozenset[str]) -> None:
         """Move the widgets to the state."""
         state = self.session.state
-        for name in ("frame", "seed", "color_source", "is_pasted"):
+        if "depth_range" in changed:
+            self.is_locked.value = state.depth_range is not None
+        for name in ("frame", "seed", "color_source", "is_pasted", "colormap"):
             if name in changed:
                 getattr(self, name).value = getattr(state, name)
         for picture in self.pictures.values():
@@ -140,9 +147,12 @@ class MaskExplorer(Explorer):
             for name in SEEN:
                 ranks = self.session.ranks(name)
                 self.pictures[name].set_ranks(np.minimum(ranks, NOTHING_MEASURED), lowest="shown first")
-        if changed & {"frame", "seed", "rgb_ratio", "depth_ratio", "painted_rgb", "painted_depth"}:
+        if changed & {"frame", "seed", "rgb_ratio", "depth_ratio", "painted_rgb", "painted_depth", "checkpoint"}:
             for name in SEEN:
                 self._hide(name)
+                is_seen = name in self.session.model()[0].config.inputs
+                self.pictures[name].ratio_control = self.pictures[name].can_paint = is_seen
+                self.pictures[name].note = "" if is_seen else "this model never sees it"
             self.words.value = f'<span style="font-size:13px">{escape(self.session.words())}</span>'
         if changed & {"is_pasted", "depth_range", "colormap"} and self.studio.shown is not None:
             self.show()
@@ -184,9 +194,10 @@ class MaskExplorer(Explorer):
             return
         r, state = shown.reconstruction, self.session.state
         depth = r.pasted if state.is_pasted else r.prediction
-        end = error_limit(r.prediction, r.depth, r.is_valid)
+        end = error_end(self.limits())
         self.pictures["rgb"].set_picture(r.color)
-        self.pictures["prediction"].set_picture(depth_image(depth, None, self.limits(), state.colormap))
+        drawn = depth_image(depth, None, self.limits(), state.colormap)
+        self.pictures["prediction"].set_picture(where_never_measured(drawn, r.is_valid))
         self.pictures["prediction"].set_bar(state.colormap, self.limits())
         self.pictures["prediction"].note = ("scale assumed: no depth visible" if r.is_scale_assumed
                                             else "seen depth pasted in" if state.is_pasted else "nothing pasted")
@@ -198,6 +209,10 @@ class MaskExplorer(Explorer):
                                 "error": values["error"] * 100}, {"truth": "m", "prediction": "m", "error": "cm"},
                                digits={"error": 1}, signed=("error",))
         self.evidence.value = evidence_html(shown)
+
+    def evidence_texts(self) -> Sequence[widgets.Widget]:
+        """The table."""
+        return [self.evidence]
 
     def judged(self) -> None:
         """The opponents' rows."""

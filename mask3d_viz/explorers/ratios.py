@@ -14,7 +14,7 @@ import numpy as np
 
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.metrics import METRICS
-from mask3d_core.evaluation.ratio_map import MAP_METRICS, MODEL, NOTHING_VISIBLE, RATIOS, SCORED, RatioMap
+from mask3d_core.evaluation.ratio_map import MAP_METRICS, MODEL, NOTHING_VISIBLE, SCORED, RatioMap
 from mask3d_viz.drawing import blank, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.explorers.spread import SpreadPanel
@@ -36,21 +36,22 @@ class RatioExplorer(Explorer):
     Args:
         session: what it shows and changes.
         metric: one of ``MAP_METRICS``. mode: one of ``MODES``.
-        seeds: of the masks of a map that is measured here.
-        ratios: its rows and columns, ascending in 0..1.
+        seeds: of the map's masks; None: those of a map that is known, else (0, 1).
+        ratios: its rows and columns, ascending in 0..1; None: as for the seeds. What is asked for and not known is measured.
         maps: files of further maps, besides those that ship.
         live: begin to measure what is not known as soon as the view is displayed; else on the button.
     """
 
     function, here = "explore_ratios", "error"
 
-    def __init__(self, session: Session, metric: str = "abs_rel", mode: str = ERROR, seeds: Sequence[int] = (0, 1),
-                 ratios: Sequence[float] = RATIOS, maps: Sequence[str | Path] = (), live: bool = True):
+    def __init__(self, session: Session, metric: str = "abs_rel", mode: str = ERROR, seeds: Sequence[int] | None = None,
+                 ratios: Sequence[float] | None = None, maps: Sequence[str | Path] = (), live: bool = True):
         super().__init__(session)
         if metric not in MAP_METRICS or mode not in MODES:
             raise ConfigError(f"metric must be one of {', '.join(MAP_METRICS)} and mode one of {', '.join(MODES)}; got "
                               f"{metric!r} and {mode!r}")
-        self.seeds, self.ratios, self._problem = tuple(seeds), tuple(ratios), ""
+        self.seeds, self.ratios = (None if given is None else tuple(given) for given in (seeds, ratios))
+        self._problem = ""
         try:
             self.files_known = read_maps(maps)
         except Mask3DError as problem:
@@ -104,8 +105,8 @@ class RatioExplorer(Explorer):
     def _repr_mimebundle_(self, **kwargs: Any):
         """Displayed: now it is worth measuring."""
         if self._begins_when_displayed:
-            self._begins_when_displayed = False
-            self.start()
+            self._begins_when_displayed, self.is_live = False, True
+            self._go_on()
         return super()._repr_mimebundle_(**kwargs)
 
     def close(self) -> None:
@@ -174,7 +175,12 @@ class RatioExplorer(Explorer):
         self._key, self.map, self._cells = key, found, None
         self._draw()
         self._report()
-        if self.is_live and found.missing:
+        if self.is_live:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Measure what is missing by itself, unless the weights will be others before it is done."""
+        if self.map is not None and self.map.missing and not self.book.is_training:
             self.start()
 
     def start(self) -> None:
@@ -277,6 +283,8 @@ class RatioExplorer(Explorer):
             text += f", about {(time.perf_counter() - self._began) / done * missing:.0f} s left"
         elif missing:
             text += "" if is_measuring else ", stopped" if total > missing else ", not measured yet"
+            if not is_measuring and self.book.is_training:
+                text += "; this run still trains, so nothing is measured by itself until it has ended"
         self.status.value = _html(text) if missing else ""
         count = len(found.frames)
         over = f"{count} frames" if count > 1 else f"frame {found.frames[0].number}"
