@@ -13,7 +13,7 @@ import torch
 import mask3d_core
 from mask3d_core.evaluation.evaluate import MODEL
 from mask3d_core.training.log import read_log
-from mask3d_viz import report
+from mask3d_viz import html_page
 from mask3d_viz.curves import bar_table, figure_image, loss_curve
 from mask3d_viz.images import contact_sheet
 from mask3d_viz.reconstruction import cloud_stills, panel
@@ -28,7 +28,7 @@ LEAD = ("Most patches of a colour image and of its depth image are hidden; the n
 
 def write_page(path: Path, results: DemoResults) -> Path:
     """Write the page; returns its path."""
-    page = report.Page("Mask3D: a demo", LEAD, "Made by mask3d-lab " + mask3d_core.__version__)
+    page = html_page.Page("Mask3D: a demo", LEAD, "Made by mask3d-lab " + mask3d_core.__version__)
     _pictures(page, results)
     _learning(page, results)
     _scores(page, results)
@@ -37,9 +37,9 @@ def write_page(path: Path, results: DemoResults) -> Path:
     return page.write(path)
 
 
-def _pictures(page: report.Page, results: DemoResults) -> None:
+def _pictures(page: html_page.Page, results: DemoResults) -> None:
     page.section("What it sees, and what it makes of it")
-    page.add(report.text("80 % of the colour patches and 80 % of the depth patches are hidden. These frames were in "
+    page.add(html_page.text("80 % of the colour patches and 80 % of the depth patches are hidden. These frames were in "
                          "nobody's training data. Choose a model; the masks stay the same."))
     names = ["shipped", "shipped, continued", "from scratch"]
     for i in range(len(results.reconstructions["shipped"])):
@@ -47,21 +47,21 @@ def _pictures(page: report.Page, results: DemoResults) -> None:
         for name in names:
             one = results.reconstructions[name][i]
             words = ", ".join(f"{k} {v:.3f}" for k, v in one.scores.items() if k in ("abs_rel", "delta1"))
-            pictures[name] = report.figure(panel(one), f"RGB seen, depth seen, prediction, truth and error; {name}: {words}",
+            pictures[name] = html_page.figure(panel(one), f"RGB seen, depth seen, prediction, truth and error; {name}: {words}",
                                            f"{one.name}, {name}. Raw prediction, nothing pasted.",
                                            dark=panel(one, theme="dark"))
-        page.add(report.choices(pictures, f"panel-{i}"))
-        stills = {mode: report.figure(cloud_stills(results.reconstructions["shipped, continued"][i], mode=mode, view=view),
+        page.add(html_page.choices(pictures, f"panel-{i}"))
+        stills = {mode: html_page.figure(cloud_stills(results.reconstructions["shipped, continued"][i], mode=mode, view=view),
                                       f"Truth and predicted cloud from one viewpoint, coloured by {mode}", words)
                   for mode, view, words in (
                       ("rgb", "three-quarter", "The same frame as a cloud, seen from the side: truth and prediction in "
                        "metres under one camera."),
                       ("provenance", "three-quarter", "Where each point comes from: seen, hidden and predicted, or never "
                        "measured."))}
-        page.add(report.choices(stills, f"cloud-{i}"))
+        page.add(html_page.choices(stills, f"cloud-{i}"))
 
 
-def _learning(page: report.Page, results: DemoResults) -> None:
+def _learning(page: html_page.Page, results: DemoResults) -> None:
     page.section("It learns")
     block = results.scores["shipped, continued"]["results"][0]["scores"]
     log = [{"step": r["step"], **r["eval"]} for r in read_log(results.runs["scratch"] / "log.jsonl") if "eval" in r]
@@ -70,21 +70,21 @@ def _learning(page: report.Page, results: DemoResults) -> None:
     for theme in ("light", "dark"):
         charts[theme] = figure_image(loss_curve(log, {"abs_rel": "from scratch"}, opponents=lines, y_label="AbsRel",
                                                 title="Error on validation frames while training", theme=theme))
-    page.add(report.text("A tiny Mask3D that starts from random weights. Falling below the dashed line means that it does "
+    page.add(html_page.text("A tiny Mask3D that starts from random weights. Falling below the dashed line means that it does "
                          "better than answering every question with the mean of the depth it sees."),
-             report.figure(charts["light"], "Error falling with training steps", dark=charts["dark"]))
+             html_page.figure(charts["light"], "Error falling with training steps", dark=charts["dark"]))
     final = results.scores["from scratch"]["results"][0]["scores"][MODEL]["abs_rel"]["mean"]
     if "mean" in block:
         mean = block["mean"]["abs_rel"]["mean"]
         words = "below" if final < mean else "NOT below"
-        page.add(report.note(f"On the test frames it ends at AbsRel {final:.3f}, {words} the mean's {mean:.3f}.",
+        page.add(html_page.note(f"On the test frames it ends at AbsRel {final:.3f}, {words} the mean's {mean:.3f}.",
                              warns=final >= mean))
 
 
-def _scores(page: report.Page, results: DemoResults) -> None:
+def _scores(page: html_page.Page, results: DemoResults) -> None:
     page.section("Measured beside trivial opponents")
     whole = results.scores["shipped, continued"]
-    page.add(report.text(whole["protocol"] + "."))
+    page.add(html_page.text(whole["protocol"] + "."))
     words = {"mean": "mean of the visible", "median": "median of the visible", "nearest": "nearest visible pixel",
              "linear": "linear", "linear_inverse": "linear in 1/depth", "color_guided": "colour-guided"}
     for k, block in enumerate(whole["results"]):
@@ -99,46 +99,46 @@ def _scores(page: report.Page, results: DemoResults) -> None:
         ours = [row[0] for row in rows if row[0].startswith("Mask3D")]
         bars = {row[0]: row[1] for row in rows}
         ratio = f"{block['ratios'][0]:.0%} of colour and {block['ratios'][1]:.0%} of depth hidden"
-        page.add(report.heading(ratio), report.table(
+        page.add(html_page.heading(ratio), html_page.table(
             ["", "AbsRel", "RMSE m", "MAE m", "delta1"], rows,
             best={"AbsRel": "min", "RMSE m": "min", "MAE m": "min", "delta1": "max"}, ours=ours[:3]))
         if k == 0:
             chart = {t: figure_image(bar_table(bars, highlight=ours[:3], title=ratio, log_scale=True, theme=t))
                      for t in ("light", "dark")}
-            page.add(report.figure(chart["light"], "AbsRel of each predictor with its interval", dark=chart["dark"]))
+            page.add(html_page.figure(chart["light"], "AbsRel of each predictor with its interval", dark=chart["dark"]))
         verdict = block["beats_every_opponent"]
         losing = [words.get(n, n) for n, won in block["beats"].items() if won is False]
         if verdict:
-            page.add(report.note("The continued checkpoint beats every opponent (paired 95 % interval excludes 0)."))
+            page.add(html_page.note("The continued checkpoint beats every opponent (paired 95 % interval excludes 0)."))
         elif losing:
-            page.add(report.note("The continued checkpoint does not beat " + ", ".join(losing) + " here.", warns=True))
-    page.add(report.raw_json("All numbers as JSON", results.scores))
+            page.add(html_page.note("The continued checkpoint does not beat " + ", ".join(losing) + " here.", warns=True))
+    page.add(html_page.raw_json("All numbers as JSON", results.scores))
 
 
 def _row(name: str, values: dict[str, Any]) -> list[Any]:
     return [name, *[as_score(values[m]) for m in ("abs_rel", "rmse", "mae", "delta1")]]
 
 
-def _frames(page: report.Page, results: DemoResults) -> None:
+def _frames(page: html_page.Page, results: DemoResults) -> None:
     page.section("The frames")
     train, test = results.train.header, results.test.header
     indices = results.train.indices("train")
     shown = [results.train.read(int(i)).color for i in indices[:: max(1, len(indices) // 8)][:8]]
     same_room = test.split_kind.startswith("time")
-    page.add(report.figure(contact_sheet(shown, [""] * len(shown), 4, cell_width=320), "Eight of the training frames",
+    page.add(html_page.figure(contact_sheet(shown, [""] * len(shown), 4, cell_width=320), "Eight of the training frames",
                            "Some of the frames that were trained on."))
     words = f"{len(indices)} training frames; {len(results.test.indices(results.test_split))} test frames: {test.split_rule}."
-    page.add(report.text(words))
+    page.add(html_page.text(words))
     if same_room:
-        page.add(report.note("One recording: training and test frames show the same room at different times. The numbers "
+        page.add(html_page.note("One recording: training and test frames show the same room at different times. The numbers "
                              "say how well it knows this room, and carry no interval over scenes.", warns=True))
-    page.add(report.facts({"source": results.frames, "measured pixels": f"{test.valid_share:.1%}",
+    page.add(html_page.facts({"source": results.frames, "measured pixels": f"{test.valid_share:.1%}",
                            "size in the store": f"{train.height} x {train.width}"}))
 
 
-def _facts(page: report.Page, results: DemoResults) -> None:
+def _facts(page: html_page.Page, results: DemoResults) -> None:
     page.section("How this was made")
-    page.add(report.facts({
+    page.add(html_page.facts({
         "command": "mask3d demo" + ("" if results.frames == "rendered rooms" else f" --frames {Path(results.frames).name}"),
         "version": mask3d_core.__version__, "torch": torch.__version__,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",

@@ -90,7 +90,7 @@ def architecture_svg(here: str = "") -> str:
         words = "".join(f'<text x="{x + w / 2}" y="{first + 14 * k}">{escape(line)}</text>' for k, line in enumerate(lines))
         parts.append(f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="6" fill="{fill}" stroke="{color if is_lit else ink}"'
                      f' stroke-width="{2.2 if part.is_kept and name == "rgb encoder" else 1.2}"{dash}/>'
-                     f'<g fill="{color}" font-weight="{600 if is_lit else 400}">{words}</g>')
+                     f'<g fill="{color}" font-weight="400">{words}</g>')
     said = f"{SAID}. You are here: {', '.join(lit)}." if lit else f"{SAID}."
     return (f'<svg role="img" aria-label="{escape(said)}" viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width:{WIDTH}px;width:100%;'
             f'height:auto;display:block" font-size="12.5" text-anchor="middle" font-family="system-ui, Noto Sans, DejaVu Sans, '
@@ -119,7 +119,7 @@ def architecture_image(here: str = "", theme: str = "light", scale: int = 2) -> 
         draw.rounded_rectangle((x, y, x + w, y + h), 6 * scale, fill=accent if is_lit else paper)
         is_dashed = not part.is_kept and name not in ("prediction", "error")
         _outline(draw, (x, y, x + w, y + h), ink, (2 if name == "rgb encoder" else 1) * scale, scale if is_dashed else 0)
-        lines, font = part.words.split("\n"), style.font(round(12.5 * scale), is_lit)
+        lines, font = part.words.split("\n"), style.font(round(12.5 * scale))
         for k, line in enumerate(lines):
             draw.text((x + w / 2, y + h / 2 + 14 * scale * (k - (len(lines) - 1) / 2)), line, font=font, anchor="mm",
                       fill=paper if is_lit else ink)

@@ -23,14 +23,13 @@ from typing import Any
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.training.config import PretrainConfig, from_dict, pretrain_config, to_dict
 from mask3d_core.training.process import (
-    FAILED, FINISHED, RUNNING, STOPPED, Owner, read_owner, this_process, write_owner)
+    FAILED, FINISHED, LOCK, RUNNING, SILENCE, STOPPED, Owner, living_owner, read_owner, this_process, write_owner)
 from mask3d_viz.run_plans import command_of, data_of, flat, lesson_config
 from mask3d_viz.run_status import ALIVE, NOT_STARTED, STARTING, STOPPING, LogTail, RunStatus, duration
 
 OUTPUT = "output.log"  # what a process started here printed
 NICENESS = 10  # a prediction beside a training process takes 35 ms at this, 152 ms without it
-SILENCE = 60.0  # seconds without a word after which a run of unknown process counts as stopped, at least
-WRITTEN = ("config.json", "log.jsonl", "latest.safetensors", "latest.json", "curve.png", "process.json", OUTPUT, "previews",
+WRITTEN = ("config.json", "log.jsonl", "latest.safetensors", "latest.json", "curve.png", "process.json", LOCK, OUTPUT, "previews",
            "state")
 _children: dict[int, subprocess.Popen] = {}  # asked after, so that none stays a zombie
 
@@ -190,7 +189,8 @@ class Run:
         _children[process.pid] = process
         with suppress(OSError):  # it has ended already; look() says why
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
-        write_owner(self.folder, this_process(process.pid, self._device(), place))
+        if living_owner(self.folder) is None:  # else it has claimed the folder itself by now, or somebody came before it
+            write_owner(self.folder, this_process(process.pid, self._device(), place))
         return self
 
     def stop(self) -> Run:

@@ -24,7 +24,7 @@ from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.sources import open_source
 from mask3d_core.training.checkpoint import load_model, save_model
 from mask3d_core.training.log import read_log
-from mask3d_core.training.process import Owner, claimed, identity_of, read_owner, this_process, write_owner
+from mask3d_core.training.process import SILENCE, Owner, claimed, identity_of, read_owner, this_process, write_owner
 from mask3d_viz.curves import figure_svg, loss_curve, theme_variables
 from mask3d_viz.explorers.masks import explore_masks
 from mask3d_viz.explorers.studio import studio_of
@@ -133,6 +133,70 @@ def test_a_run_folder_is_claimed_by_one_process_and_says_how_it_ended(tmp_path):
     with pytest.raises(KeyboardInterrupt), claimed(tmp_path):
         raise KeyboardInterrupt
     assert read_owner(tmp_path).state == "stopped"
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from mask3d_core.errors import ConfigError
+from mask3d_core.training.process import claimed
+sys.stdin.readline()
+try:
+    with claimed(Path(sys.argv[1])):
+        print("holds", flush=True)
+        sys.stdin.readline()
+except ConfigError as problem:
+    print(problem, flush=True)
+"""
+
+
+@posix
+def test_of_many_that_claim_at_once_one_holds_the_folder_until_it_ends(tmp_path):
+    many = [subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             text=True) for _ in range(4)]
+    for each in many:
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    said = [each.stdout.readline().strip() for each in many]
+    assert said.count("holds") == 1 and sum("is training into" in text for text in said) == 3, said
+    holder = many[said.index("holds")]
+    (tmp_path / "process.json").unlink()  # even where nothing is written down
+    with pytest.raises(ConfigError, match="another process is training"), claimed(tmp_path):
+        raise AssertionError("never here")
+    holder.kill()
+    for each in many:
+        each.communicate()
+    with claimed(tmp_path):
+        assert read_owner(tmp_path).pid == os.getpid()
+        with pytest.raises(ConfigError, match=f"process {os.getpid()} is training"), claimed(tmp_path):
+            raise AssertionError("not twice in one process either")
+
+
+def test_a_run_of_another_machine_counts_as_alive_while_its_log_grows(tmp_path):
+    write_owner(tmp_path, dataclasses.replace(this_process(), host="elsewhere", pid=7, began=1.0))
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(ConfigError, match="process 7 on elsewhere is training"), claimed(tmp_path):
+        raise AssertionError("never here")
+    os.utime(tmp_path / "log.jsonl", (1, time.time() - SILENCE - 5))
+    with claimed(tmp_path):
+        assert read_owner(tmp_path).is_here
+
+
+@posix
+def test_starting_leaves_a_living_owner_in_the_record(tmp_path, store, monkeypatch):
+    """A terminal may claim the folder between the look and the start."""
+    run, real = Run(tmp_path / "mine", small(store)), subprocess.Popen
+    other = real([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+    def slow(*arguments, **options):
+        write_owner(run.folder, this_process(other.pid))
+        return real([sys.executable, "-c", ""])
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    run.start()
+    assert read_owner(run.folder).pid == other.pid
+    other.kill()
+    other.wait()
 
 
 # ---- how a run stands --------------------------------------------------------------------------------------------------
@@ -328,7 +392,7 @@ def test_a_new_picture_is_only_made_where_something_is_new(tmp_path):
 
 
 def test_charts_carry_the_opponent_and_the_shipped_run(tmp_path):
-    config = plan_run(tmp_path, preset="tiny").config
+    config = dataclasses.replace(plan_run(tmp_path, preset="tiny").config, data="stores/rooms-train")  # as the shipped one
     records = [{"step": s, "loss": 1.0 / (s + 1), "eval": {"abs_rel": 0.5 / (s + 1), "abs_rel_of_the_mean": 0.3}}
                for s in range(0, 100, 10)]
     found = dict(figures(records, config))
@@ -336,8 +400,33 @@ def test_charts_carry_the_opponent_and_the_shipped_run(tmp_path):
     words = {t.get_text() for axis in list(found.values())[1].axes for t in axis.texts}
     assert {"mean of the visible", "this run"} <= words and any(w.startswith("shipped") for w in words)
     assert figures([], config) == []
-    other = dataclasses.replace(config, mask=MaskConfig(((0.5, 0.5),)))
-    assert not any(t.get_text().startswith("shipped") for t in figures(records, other)[1][1].axes[0].texts)
+    for change in ({"mask": MaskConfig(((0.8, 0.8),))}, {"data": "rooms"}, {"rooms_sensor": 0.0}, {"eval_frames": 8},
+                   {"model": dataclasses.replace(config.model, image_size=(120, 160))}):
+        other = dataclasses.replace(config, **change)
+        assert not any(t.get_text().startswith("shipped") for t in figures(records, other)[1][1].axes[0].texts), change
+
+
+def test_a_cell_that_is_run_again_closes_its_panel_before(tmp_path, session, monkeypatch):
+    import IPython
+
+    run, cell = finished_folder(tmp_path / "run"), {"metadata": {"cellId": "first"}}
+    shell = type("Shell", (), {"get_parent": lambda self: cell})()
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    (tmp_path / "elsewhere").mkdir()
+    first, other = watch(run, session), watch(tmp_path / "elsewhere")
+    following = first.following
+    assert following is not None and following.run.watchers
+    again = watch(tmp_path / "elsewhere" / ".." / "run", session)
+    assert first.comm is None and not following.run.watchers and following.worker._is_closed, "the panel before is closed"
+    assert other.comm is not None and again.comm is not None, "another folder's is not"
+    cell["metadata"]["cellId"] = "second"
+    third = watch(run, session)
+    assert again.comm is not None, "two cells, two panels"
+    monkeypatch.setattr(IPython, "get_ipython", lambda: None)
+    plain = [watch(run), watch(run)]
+    assert third.comm is not None and all(panel.comm is not None for panel in plain), "outside of a notebook nothing is closed"
+    for panel in (other, again, third, *plain):
+        panel.close()
 
 
 def test_a_chart_as_svg_takes_the_pages_colours():

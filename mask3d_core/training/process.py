@@ -6,6 +6,7 @@ A process number alone does not say it, since numbers are given again: beside it
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import platform
@@ -20,7 +21,13 @@ from pathlib import Path
 from mask3d_core.errors import ConfigError
 from mask3d_core.files import write_json
 
-FILE = "process.json"
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+FILE, LOCK = "process.json", ".lock"
+SILENCE = 60.0  # seconds without a word after which a run that another machine trains counts as ended, at least
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 
 
@@ -113,10 +120,61 @@ def write_owner(run: str | Path, owner: Owner) -> None:
     write_json(Path(run) / FILE, dataclasses.asdict(owner))
 
 
+def living_owner(run: str | Path) -> Owner | None:
+    """Who trains into a run folder now: a living process of this machine, or one of another machine that was heard of."""
+    owner = read_owner(run)
+    if owner is None or owner.state != RUNNING:
+        return None
+    if owner.is_here:
+        return owner if owner.is_alive else None
+    heard = owner.began
+    with suppress(OSError):
+        heard = max(heard, (Path(run) / "log.jsonl").stat().st_mtime)
+    return owner if time.time() - heard < SILENCE else None
+
+
 class Claim:
     """A run folder that this process trains into; ``state`` is how it ends."""
 
     state = FINISHED
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    """Hold ``RUN/.lock``: of two that ask at once, one gets it. It is given back with the process, however that ends.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    while True:
+        place = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if problem.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(place)
+                raise ConfigError(_occupied(run, living_owner(run))) from None
+            if problem.errno not in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):  # a folder over a network may know no locks
+                os.close(place)
+                raise
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(place), os.stat(run / LOCK)):
+                break
+        os.close(place)  # it was taken away meanwhile: nobody else would see this one
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # given back even where a forked process still holds it
+            fcntl.flock(place, fcntl.LOCK_UN)
+        os.close(place)
+
+
+def _occupied(run: Path, owner: Owner | None) -> str:
+    who = "another process" if owner is None else f"process {owner.pid}{'' if owner.is_here else f' on {owner.host}'}"
+    return f"{who} is training into {run}; stop it first, or choose another run folder"
 
 
 @contextmanager
@@ -129,33 +187,34 @@ def claimed(run: Path, is_main: bool = True, device: str | None = None) -> Itera
         device: for the record.
 
     Raises:
-        ConfigError: another process of this machine trains into it.
+        ConfigError: another process trains into it.
     """
     claim = Claim()
     if not is_main:
         yield claim
         return
     run.mkdir(parents=True, exist_ok=True)
-    other = read_owner(run)
-    if other is not None and other.state == RUNNING and other.pid != os.getpid() and other.is_alive:
-        raise ConfigError(f"process {other.pid} is training into {run}; stop it first, or choose another run folder")
-    owner = this_process(device=device)
-    write_owner(run, owner)
-    state, reason = FAILED, ""
-    try:
-        yield claim
-        state = claim.state
-    except KeyboardInterrupt:
-        state = STOPPED
-        raise
-    except BaseException as problem:
-        text = str(problem) if isinstance(problem, ValueError) and str(problem) else f"{type(problem).__name__}: {problem}"
-        reason = " ".join(text.split())[:500]
-        raise
-    finally:
-        with suppress(OSError):  # a full disk: what went wrong has been raised, and the dead process tells the rest
-            write_owner(run, dataclasses.replace(owner, state=state, reason=reason, ended=time.time()))
+    with _locked(run):
+        other = living_owner(run)
+        if other is not None and not (other.is_here and other.pid == os.getpid()):
+            raise ConfigError(_occupied(run, other))
+        owner = this_process(device=device)
+        write_owner(run, owner)
+        state, reason = FAILED, ""
+        try:
+            yield claim
+            state = claim.state
+        except KeyboardInterrupt:
+            state = STOPPED
+            raise
+        except BaseException as problem:
+            text = str(problem) if isinstance(problem, ValueError) and str(problem) else f"{type(problem).__name__}: {problem}"
+            reason = " ".join(text.split())[:500]
+            raise
+        finally:
+            with suppress(OSError):  # a full disk: what went wrong has been raised, and the dead process tells the rest
+                write_owner(run, dataclasses.replace(owner, state=state, reason=reason, ended=time.time()))
 
 
-__all__ = ["FAILED", "FINISHED", "RUNNING", "STOPPED", "Owner", "claimed", "identity_of", "read_owner", "this_process",
-           "write_owner"]
+__all__ = ["FAILED", "FINISHED", "LOCK", "RUNNING", "SILENCE", "STOPPED", "Owner", "claimed", "identity_of", "living_owner",
+           "read_owner", "this_process", "write_owner"]

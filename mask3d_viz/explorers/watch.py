@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import ipywidgets as widgets
 import numpy as np
 
 from mask3d_core.errors import Mask3DError
+from mask3d_core.shipped import shipped
+from mask3d_core.training.config import PretrainConfig, from_dict
 from mask3d_core.training.log import expected_band, reference_curve
 from mask3d_core.training.process import FAILED
 from mask3d_viz.curves import figure_image, figure_svg, loss_curve, theme_variables
@@ -32,6 +37,7 @@ EVERY = 1.5  # seconds between two looks
 CHART = (6.4, 3.5)  # inches
 POINTS = 1500  # in a curve at most
 SHIPPED = "tiny/mask3d"  # whose curve ships
+SCORED_ON = ("data", "rooms_sensor", "eval_frames", "mask")  # of a run: on which frames, hidden how, it is scored
 NAMES = {"abs_rel": "AbsRel over hidden pixels", "rgb_error": "squared error of hidden colour patches"}
 
 SHORT = {"abs_rel": "AbsRel", "abs_rel_of_the_mean": "mean of the visible", "rgb_error": "colour error"}
@@ -315,9 +321,18 @@ def figures(records: list[dict[str, Any]], config: Any, theme: str = "light") ->
     return found
 
 
-def _shipped_end(config: Any) -> tuple[int, float] | None:
-    """(step, AbsRel) where the shipped run ended, for runs that are scored as it was: on rooms, at the same ratios."""
-    if config is None or config.data != "rooms" or tuple(config.mask.ratios[0]) != (0.8, 0.8):
+@lru_cache(maxsize=1)
+def _shipped_config() -> PretrainConfig | None:
+    """What the shipped checkpoint was trained with; None where it is not there."""
+    path = shipped("data", "checkpoints", "tiny.json")
+    return from_dict(PretrainConfig, json.loads(path.read_text())["training"], str(path)) if path.is_file() else None
+
+
+def _shipped_end(config: PretrainConfig | None) -> tuple[int, float] | None:
+    """(step, AbsRel) where the shipped run ended, for runs that are scored on its very frames, at its size and ratios."""
+    other = _shipped_config()
+    if config is None or other is None or config.model.image_size != other.model.image_size or any(
+            getattr(config, name) != getattr(other, name) for name in SCORED_ON):
         return None
     scores = [(r["step"], r["eval"]["abs_rel"]) for r in reference_curve(SHIPPED) if "abs_rel" in r.get("eval", {})]
     return scores[-1] if scores else None
@@ -355,8 +370,21 @@ STYLE = "<style>" + theme_variables(".mask3d-run") + """
 </style>"""
 
 
+_live: WeakValueDictionary[tuple[Path, str], RunPanel] = WeakValueDictionary()  # by run folder and cell
+
+
+def _cell() -> str | None:
+    """The notebook's cell that is running, or None outside of one."""
+    from IPython import get_ipython
+
+    parent = getattr(get_ipython(), "get_parent", dict)()
+    return parent.get("metadata", {}).get("cellId")
+
+
 def watch(run: Run | str | Path, session: Session | None = None, every: float = EVERY, **options: Any) -> RunPanel:
     """A live panel over a run folder, whoever trains into it; see :class:`RunPanel`.
+
+    A cell that is run again replaces its panel: the one before looks no more.
 
     Args:
         run: a run, or its folder; it need not be there yet.
@@ -367,7 +395,14 @@ def watch(run: Run | str | Path, session: Session | None = None, every: float = 
     """
     if options and not isinstance(run, Run):
         run = plan_run(run, **options)
-    return RunPanel(run, session, every)
+    run, cell = run if isinstance(run, Run) else Run(run), _cell()
+    if cell is None:
+        return RunPanel(run, session, every)
+    before = _live.get((run.folder.resolve(), cell))
+    if before is not None:
+        before.close()
+    _live[run.folder.resolve(), cell] = panel = RunPanel(run, session, every)
+    return panel
 
 
 __all__ = ["RunPanel", "figures", "watch"]
