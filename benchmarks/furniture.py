@@ -73,6 +73,12 @@ class Done:
         """AbsRel per recording, or None."""
         return self.found.get((level, seed))
 
+    def beyond(self, runs: list[dict]) -> list[dict]:
+        """What else was finished: of a seed that was broken off."""
+        known = {(run["level"], run["seed"]) for run in runs}
+        return [{"level": level, "seed": seed, "abs_rel": scores} for (level, seed), scores in self.found.items()
+                if (level, seed) not in known]
+
     def add(self, level: int, seed: int, scores: dict[str, float]) -> None:
         """Remember one more."""
         if self.path:
@@ -123,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.out:
         settings = {k: v for k, v in vars(options).items() if k not in ("data", "out")}
         options.out.write_text(json.dumps({**machine(), "settings": settings, "recordings": {
-            name: len(store) for name, store in stores.items()}, "runs": runs, "against_the_level_before": steps,
+            name: len(store) for name, store in stores.items()}, "runs": runs, "runs_of_unfinished_seeds": done.beyond(runs), "against_the_level_before": steps,
             "summary": summary, "seconds": round(time.perf_counter() - began, 1)}, indent=1) + "\n")
         if done.path.is_file():
             done.path.unlink()
