@@ -290,6 +290,8 @@ def test_a_terminals_run_is_followed_stopped_and_resumed_to_its_end_by_panels(tm
     assert again.status == status and panel.film.steps[0] == 0 and "<svg" in panel.charts.value
     assert status.state == "stopped" and 3 <= status.step < STEPS and not panel.resume_button.disabled
     assert (folder / "state" / f"step-{status.step:09d}" / "state.json").is_file(), "stopped means saved"
+    panel.poll()
+    assert "Saved: Resume goes on" in panel.message.value
     stopped_at, before = status.step, {r["step"]: r["loss"] for r in read_log(folder / "log.jsonl") if "loss" in r}
     panel.resume_button.click()
     first = read_owner(folder).pid

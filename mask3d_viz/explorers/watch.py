@@ -19,7 +19,7 @@ from mask3d_core.errors import Mask3DError
 from mask3d_core.shipped import shipped
 from mask3d_core.training.config import PretrainConfig, from_dict
 from mask3d_core.training.log import expected_band, reference_curve
-from mask3d_core.training.process import FAILED
+from mask3d_core.training.process import FAILED, STOPPED
 from mask3d_viz.curves import figure_image, figure_svg, loss_curve, theme_variables
 from mask3d_viz.drawing import blank, contact_sheet, text_block
 from mask3d_viz.explorers.base import as_csv
@@ -202,7 +202,8 @@ class RunPanel(widgets.VBox):
         if self.command.value != text:  # an open one stays open
             self.command.value = text
         problem = self._error or (self.following.error if self.following is not None else "")
-        self.say(problem or status.reason, warns=bool(problem) or status.state == FAILED)
+        saved = "Saved: Resume goes on from here." if status.state == STOPPED and status.step else ""
+        self.say(problem or status.reason or saved, warns=bool(problem) or status.state == FAILED)
 
     # ---- taking along ------------------------------------------------------------------------------------------------
 
