@@ -24,7 +24,7 @@
 # %%
 from mask3d_viz import explore, open_session
 
-session = open_session(frame=4)
+session = open_session()
 explore(session)
 
 # %% [markdown]

@@ -26,7 +26,8 @@ architecture("clouds")
 # %%
 from mask3d_viz import explore_depth, open_session
 
-session = open_session(frame=4, depth_ratio=0.9)
+session = open_session(depth_ratio=0.9)
+session.change(frame=min(4, len(session.frames) - 1))
 explore_depth(session)
 
 # %% [markdown]

@@ -42,7 +42,7 @@ watch(run, session)
 # %%
 from mask3d_viz import explore_masks
 
-session.change(frame=4)
+session.change(frame=min(4, len(session.frames) - 1))
 explore_masks(session)
 
 # %% [markdown]

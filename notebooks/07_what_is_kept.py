@@ -34,7 +34,8 @@ ask("Does this small checkpoint's RGB encoder know more of depth than it did at 
 # %%
 from mask3d_viz import explore_features, open_session
 
-session = open_session(frame=3, selection=(150,))
+session = open_session(selection=(150,))
+session.change(frame=min(3, len(session.frames) - 1))
 explorer = explore_features(session)
 explorer.worker.wait(60)
 explorer
