@@ -14,12 +14,12 @@ from mask3d_core.models.patches import patchify
 from mask3d_viz.images import (
     depth_image, depth_range, error_image, error_limit, masked_color_image, masked_depth_image)
 from mask3d_viz.pixels import resize_nearest
+from mask3d_viz.predictions import MAX_DEPTH
 from mask3d_viz.reconstruction import _grid_of
 from mask3d_viz.widgets.film_strip import film_picture
 
 LONGEST = 40  # pictures in a film; more are thinned evenly, the first and the newest stay
 TILE = 320  # pixels across
-MAX_DEPTH = 10.0  # metres; truth beyond is not scored
 RIVALS = {"mean": "mean of the visible", "nearest": "nearest visible pixel", "linear_inverse": "spline in 1/depth"}
 
 

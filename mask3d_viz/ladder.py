@@ -17,7 +17,7 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.evaluation.influence import Influence, measure_influence
 from mask3d_core.frames import Intrinsics
 from mask3d_core.masking import NEVER, visible_count
-from mask3d_viz.images import depth_range, error_limit
+from mask3d_viz.images import error_limit
 from mask3d_viz.packing import pack, pack_bytes, to_steps
 from mask3d_viz.predictions import Predictions, Shown
 from mask3d_viz.session import Session
@@ -168,7 +168,7 @@ class Climber:
         """What does not change along the ladder."""
         session, r = self.session, shown.reconstruction
         state = session.state
-        limits = state.depth_range or (depth_range(r.depth, r.is_valid) if r.is_valid.any() else (0.5, 4.0))
+        limits = session.limits()
         ranks, hidden, painted = {}, {}, {}
         for name, ratios in (("rgb", self.ladder.rgb), ("depth", self.ladder.depth)):
             order = session.ranks(name)

@@ -62,6 +62,7 @@ def job_of(camera: Camera, size: tuple[int, int], point_size: int, theme: str) -
 
 
 def write_job(folder: Path, clouds: dict, job: dict) -> Path:
+    """Hand clouds and what to do with them to the process through a file in ``folder``; returns it."""
     arrays = {f"{kind}_{i}": cloud[k] for i, cloud in enumerate(clouds.values()) for k, kind in enumerate(("points", "colors"))}
     path = folder / "job.npz"
     np.savez(path, job=json.dumps(job | {"names": list(clouds)}), **arrays)
@@ -69,6 +70,7 @@ def write_job(folder: Path, clouds: dict, job: dict) -> Path:
 
 
 def command(kind: str, job: Path) -> list[str]:
+    """What starts the process: ``kind`` is what it is for, ``job`` the file of :func:`write_job`."""
     return [sys.executable, "-m", "mask3d_viz.open3d_process", kind, str(job)]
 
 
@@ -97,6 +99,7 @@ def failure(output: bytes, status: int) -> str:
 
 
 def ended_by(status: int) -> str:
+    """How a process ended that said nothing itself; negative: by that signal."""
     said = f"signal {-status}" if status < 0 else f"exit status {status}"
     return f"Open3D's process ended with {said} (a graphics driver that is missing or broken does that)"
 

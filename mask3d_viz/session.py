@@ -26,6 +26,7 @@ from mask3d_core.masking import NEVER, Masks, mask_from_ranks, patch_ranks, patc
 from mask3d_core.models.mask3d import Mask3D
 from mask3d_core.training.checkpoint import load_model
 from mask3d_viz import style
+from mask3d_viz.images import depth_range
 
 FORMAT = 1
 HISTORY = 200  # changes that can be undone
@@ -443,6 +444,13 @@ class Session:
                 config = self.model()[0].config
                 self._batches[number] = from_frames([self.frames[number]], config.image_size, [number])
             return self._batches[number]
+
+    def limits(self) -> tuple[float, float]:
+        """(near, far) metres of all depth pictures and clouds: locked by the reader, or the frame's own."""
+        batch = self.batch()
+        if self.state.depth_range is not None:
+            return self.state.depth_range
+        return depth_range(batch.depth[0], batch.is_valid[0]) if batch.is_valid.any() else (0.5, 4.0)
 
     def ranks(self, modality: str) -> np.ndarray:
         """Each patch's place in the seeded permutation, int64 (n,): 0 is shown first; ``NEVER`` holds nothing measured."""

@@ -85,7 +85,7 @@ REFERENCE_CURVES = shipped("data", "curves")
 
 
 def reference_curve(name: str) -> list[dict[str, Any]]:
-    """The shipped log of a preset and control ("tiny/mask3d"), or [] where none ships (an installed wheel has none)."""
+    """The shipped log of a preset and control ("tiny/mask3d"), or [] where none ships."""
     return read_log(REFERENCE_CURVES / f"{name.replace('/', '_')}.jsonl")
 
 

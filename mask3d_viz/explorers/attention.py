@@ -18,7 +18,7 @@ from mask3d_viz import style
 from mask3d_viz.drawing import blank, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.explorers.questions import Questions, answer_html, arrows_of, largest_move, picture_arrows, words
-from mask3d_viz.images import depth_image, depth_range
+from mask3d_viz.images import depth_image
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.patch_image import NOTHING_MEASURED, PatchImage
 
@@ -125,7 +125,7 @@ class AttentionExplorer(Explorer):
         if shown is None or is_stale:
             return
         r = shown.reconstruction
-        limits = self.session.state.depth_range or (depth_range(r.depth, r.is_valid) if r.is_valid.any() else (0.5, 4.0))
+        limits = self.session.limits()
         depth = depth_image(r.depth, r.is_valid, limits, self.session.state.colormap)
         for name, picture in self.pictures.items():
             picture.set_picture(depth if _modality(name) == "depth" else r.color)

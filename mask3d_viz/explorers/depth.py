@@ -15,7 +15,7 @@ from mask3d_viz import style
 from mask3d_viz.depth_clouds import MOST, both_clouds, fine_frame, patch_middles
 from mask3d_viz.drawing import blank, contact_sheet, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
-from mask3d_viz.images import depth_range, error_end
+from mask3d_viz.images import error_end
 from mask3d_viz.open3d_view import Open3DWindow, Rendered, open_window, render_offscreen
 from mask3d_viz.predictions import MAX_DEPTH, Shown
 from mask3d_viz.ratio_view import OPPONENT_WORDS
@@ -171,8 +171,7 @@ class DepthExplorer(Explorer):
     def _channels(self, shown: Shown | None) -> list[dict]:
         limits, end = (0.5, 4.0), 0.5
         if shown is not None:
-            r = shown.reconstruction
-            limits = self.session.state.depth_range or (depth_range(r.depth, r.is_valid) if r.is_valid.any() else limits)
+            limits = self.session.limits()
             end = error_end(limits)
         return [{"name": "depth", "unit": "m", "digits": 2, "palette": PALETTES.index(self.session.state.colormap),
                  "range": list(limits), "is_diverging": False},

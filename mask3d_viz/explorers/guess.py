@@ -15,7 +15,7 @@ from mask3d_viz import style
 from mask3d_viz.drawing import contact_sheet, number, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.explorers.studio import in_words
-from mask3d_viz.images import depth_image, depth_range, masked_color_image, masked_depth_image
+from mask3d_viz.images import depth_image, masked_color_image, masked_depth_image
 from mask3d_viz.pixels import cell_edges, resize_nearest
 from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.session import Session
@@ -150,9 +150,7 @@ class DepthGuess(Explorer):
 
     def limits(self) -> tuple[float, float]:
         """The metric range of the pictures and the sliders."""
-        batch = self.session.batch()
-        return self.session.state.depth_range or (
-            depth_range(batch.depth[0], batch.is_valid[0]) if batch.is_valid.any() else (0.5, 4.0))
+        return self.session.limits()
 
     def _start(self) -> float:
         """The mean of the visible depth: what the laziest model says."""

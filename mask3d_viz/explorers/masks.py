@@ -14,7 +14,7 @@ from mask3d_viz import style
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.explorers.questions import picture_arrows
 from mask3d_viz.explorers.studio import in_words
-from mask3d_viz.images import depth_image, depth_range, error_end, error_image, where_never_measured
+from mask3d_viz.images import depth_image, error_end, error_image, where_never_measured
 from mask3d_viz.predictions import Shown
 from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.reconstruction import panel
@@ -167,11 +167,8 @@ class MaskExplorer(Explorer):
         picture.painted = painted.tobytes()
 
     def limits(self) -> tuple[float, float]:
-        """The metric range of all depth pictures: locked by the reader, or the frame's own."""
-        batch = self.session.batch()
-        if self.session.state.depth_range is not None:
-            return self.session.state.depth_range
-        return depth_range(batch.depth[0], batch.is_valid[0]) if batch.is_valid.any() else (0.5, 4.0)
+        """The metric range of all depth pictures."""
+        return self.session.limits()
 
     def _point(self) -> None:
         """The arrows of an asked patch, on what was seen."""
