@@ -174,6 +174,11 @@ def _recolor(color: Tensor, batch: Batch, config: AugmentConfig, seed: int) -> T
     return (color * change(2, config.brightness) * change(3 + channel, config.tint)).clamp(0, 1)
 
 
+def _whole(values: Tensor) -> Tensor:
+    """uint16, which has few operations of its own, as int32; anything else as it is."""
+    return values.view(torch.int16).to(torch.int32) & 0xFFFF if values.dtype == torch.uint16 else values
+
+
 class StoreBatches:
     """Endless batches from a prepared store: number ``step`` always holds the same frames with the same crops.
 
@@ -185,11 +190,18 @@ class StoreBatches:
         augment, seed: augmentation and the seed of order and augmentation.
         device: where augmentation runs and batches live.
         rank, world: this process and how many there are; ranks take consecutive slices of one global batch.
+        labels: which of "semantic" and "instance" are read too.
+
+    Raises:
+        ConfigError: no frame, frames smaller than ``size``, or labels that the store does not hold.
     """
 
     def __init__(self, store, indices: np.ndarray, batch_size: int, size: tuple[int, int],
                  augment: AugmentConfig | None = None, seed: int = 0, device: torch.device | str = "cpu",
-                 rank: int = 0, world: int = 1):
+                 rank: int = 0, world: int = 1, labels: tuple[str, ...] = ()):
+        missing = [name for name in labels if getattr(store, name, None) is None]
+        if missing:
+            raise ConfigError(f"the store {store.path} holds no {' and no '.join(missing)} labels; prepare it from a labelled source")
         if len(indices) == 0:
             raise ConfigError("no frames to train on: this split of the store is empty")
         if store.header.height < size[0] or store.header.width < size[1]:
@@ -198,6 +210,7 @@ class StoreBatches:
         self.store, self.indices, self.size = store, np.asarray(indices), size
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.augment, self.device = augment or AugmentConfig(), torch.device(device)
+        self.labels = labels
         self._orders: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
@@ -218,26 +231,34 @@ class StoreBatches:
         return frames, epochs
 
     def read(self, step: int) -> tuple[Tensor, ...]:
-        """Raw pictures of batch ``step`` from the memory map, on the CPU, as stored: colour, depth, intrinsics, keys."""
-        frames, epochs = self.frames_of(step)
+        """Raw pictures of batch ``step`` from the memory map, on the CPU, as stored: colour, depth, intrinsics, keys, labels."""
+        return self._raw(*self.frames_of(step))
+
+    def _raw(self, frames: np.ndarray, epochs: np.ndarray) -> tuple[Tensor, ...]:
         order = np.argsort(frames, kind="stable")  # ascending reads are kind to the disk
         back = np.argsort(order, kind="stable")
         take = lambda column: torch.from_numpy(np.ascontiguousarray(column[frames[order]][back]))  # noqa: E731
         return (take(self.store.color), take(self.store.depth), take(self.store.intrinsics),
-                torch.from_numpy(frames.astype(np.int64)), torch.from_numpy(epochs.astype(np.int64)))
+                torch.from_numpy(frames.astype(np.int64)), torch.from_numpy(epochs.astype(np.int64)),
+                *(take(getattr(self.store, name)) for name in self.labels))
 
     def finish(self, raw: tuple[Tensor, ...]) -> Batch:
         """Raw pictures to an augmented batch on the device."""
-        color, depth, intrinsics, frames, epochs = (t.to(self.device, non_blocking=True) for t in raw)
-        units = depth.view(torch.int16).to(torch.int32) & 0xFFFF  # uint16 has few operations of its own
+        color, depth, intrinsics, frames, epochs, *labels = (t.to(self.device, non_blocking=True) for t in raw)
+        units = _whole(depth)
         metres = units.float() / self.store.header.depth_units_per_metre
         batch = Batch(color.permute(0, 3, 1, 2).float() / 255, metres, units > 0, intrinsics, frames, epochs,
-                      self.store.header.has_holes)
+                      self.store.header.has_holes, **{name: _whole(t).long() for name, t in zip(self.labels, labels, strict=True)})
         return augment(batch, self.size, self.augment, self.seed)
 
     def batch(self, step: int) -> Batch:
         """Batch number ``step``."""
         return self.finish(self.read(step))
+
+    def frames(self, indices: np.ndarray) -> Batch:
+        """These frames in this order, with this object's augmentation at epoch 0."""
+        indices = np.asarray(indices, np.int64)
+        return self.finish(self._raw(indices, np.zeros_like(indices)))
 
     def iterate(self, step: int = 0, ahead: int = 2) -> Iterator[Batch]:
         """Batches from number ``step`` on, the next ones read from disk in a background thread."""

@@ -22,7 +22,7 @@ Positional = tyro.conf.Positional
 class Prepare:
     """Write frames once into a memory-mapped store. Killed at any moment, the same command goes on where it stopped."""
 
-    source: Positional[Literal["rooms", "tum", "folder", "auto"]]
+    source: Positional[Literal["rooms", "tum", "folder", "scannet", "nyuv2", "sunrgbd", "cityscapes", "auto"]]
     """Where frames come from; "auto" looks at the folder."""
     path: Positional[str] = ""
     """The recording's folder; not for rooms."""
@@ -30,13 +30,17 @@ class Prepare:
     """The store's folder."""
     config: tyro.conf.OmitArgPrefixes[PrepareConfig] = field(default_factory=PrepareConfig)
     option: tuple[str, ...] = ()
-    """Options of the source as key=value, e.g. count=2000 seed=1 pool=test sensor=0.3 (rooms), config=my.json (folder)."""
+    """Options of the source as key=value, e.g. count=2000 seed=1 pool=test sensor=0.3 (rooms), config=my.json (folder),
+    every=25 split=train (scannet), classes=40 (nyuv2), depth=filled (nyuv2, sunrgbd), splits='["train", "val"]' (cityscapes)."""
 
     def run(self) -> int:
         """Prepare; print where the store is."""
         from mask3d_core.prepare import prepare
 
-        store = prepare(_open(self.source, self.path, _options(self.option)), self.out, self.config)
+        source = _open(self.source, self.path, _options(self.option))
+        for note in source.describe().get("notes", ()):
+            print(f"note: {note}")
+        store = prepare(source, self.out, self.config)
         header = store.header
         print(f"{self.out}: {header.count} frames of {header.height}x{header.width} from {header.sequences} sequence(s); "
               f"{header.split_rule}")
@@ -281,8 +285,247 @@ class Lab:
         return start_lab(self.folder, self.frames, self.checkpoint, self.session, self.browser, self.arguments)
 
 
-COMMANDS = {"demo": Demo, "lab": Lab, "doctor": Doctor, "prepare": Prepare, "plan": Plan, "pretrain": Pretrain,
-            "evaluate": Evaluate, "reconstruct": Reconstruct, "export": Export}
+@dataclass(frozen=True)
+class Finetune:
+    """Fine-tune an RGB encoder on a labelled store and score it. Ctrl-C saves and stops; the same command resumes."""
+
+    run_folder: Positional[Path]
+    """The run folder: log.jsonl, latest.safetensors, previews/, state/, scores.json."""
+    task: Literal["segment", "depth", "detect"] = "segment"
+    """Semantic segmentation, monocular depth, or instance segmentation and detection."""
+    data: str = "stores/new"
+    """A prepared store with labels."""
+    start: str = "random"
+    """Where the encoder comes from: "random", "timm:<name>", "random:<timm name>", "step-zero:CKPT" or a checkpoint."""
+    steps: int | None = None
+    """Optimiser steps; none: the recipe's."""
+    label_fraction: float = 1.0
+    """Share of the training sequences whose labels are used."""
+    freeze: int = 0
+    """Blocks that do not learn; -1: the whole encoder."""
+    select: Literal["last", "best"] = "last"
+    """Which weights are scored: the last, or the best on validation."""
+    split: Literal["test", "val"] = "test"
+    """What is scored at the end."""
+    device: str | None = None
+    """"cpu" or "cuda"; none: the GPU if there is one."""
+    set: tuple[str, ...] = ()
+    """Any other key of the configuration as path=json, e.g. head.kind='"dpt"' layer_decay=0.65 fit.ema=0.99."""
+    dry_run: bool = False
+    """Print the whole configuration and stop."""
+    check: bool = False
+    """Look at labels, scenes, holes, head, start, memory, time and disk, print what was found and stop."""
+
+    def config(self):
+        """The configuration that these flags mean."""
+        from mask3d_core.training.finetune_config import finetune_config
+
+        base = finetune_config(self.task, data=self.data, start=self.start, label_fraction=self.label_fraction,
+                               freeze=self.freeze, select=self.select)
+        if self.steps is not None:
+            base = replace(base, fit=replace(base.fit, steps=self.steps))
+        return change_config(base, self.set).validate()
+
+    def run(self) -> int:
+        """0 finished (or nothing against it), 1 the pre-flight found errors, 130 stopped and saved."""
+        from mask3d_core.evaluation.downstream import score_run
+        from mask3d_core.training.config import to_dict
+        from mask3d_core.training.finetuning import finetune
+
+        config = self.config()
+        print(json.dumps(to_dict(config)))
+        if self.dry_run:
+            return 0
+        if self.check:
+            return self._check(config)
+        result = finetune(config, self.run_folder, self.device, on_preview=_draw_finetuning)
+        if not result.is_finished:
+            print(f"stopped at step {result.step}; weights in {self.run_folder}/latest.safetensors")
+            return 130
+        print(score_run(self.run_folder, self.split, self.device, show=True))
+        return 0
+
+    def _check(self, config) -> int:
+        from mask3d_core.doctor.report import Report
+        from mask3d_core.training.preflight import preflight
+
+        report = Report(f"pre-flight of {self.run_folder}", preflight(config, self.device, run=self.run_folder))
+        print(report.text())
+        return int(report.severity == "error")
+
+
+@dataclass(frozen=True)
+class Predict:
+    """A fine-tuned model on a picture or a folder: pictures, class ids as PNG, depth as PNG and NPZ, objects as COCO JSON."""
+
+    checkpoint: Positional[str]
+    """NAME, NAME.safetensors or a run folder of `mask3d finetune`."""
+    pictures: Positional[Path]
+    """A picture, or a folder of pictures."""
+    out: Path = Path("out/predictions")
+    """Folder for the results."""
+    camera: tuple[float, float, float, float] | None = None
+    """fx fy cx cy in pixels of the pictures; only depth wants it."""
+
+    def run(self) -> int:
+        """Write everything."""
+        from mask3d_core.frames import Intrinsics
+        from mask3d_core.predict import find_pictures, predict_picture, write_objects, write_prediction
+        from mask3d_core.progress import Bar
+        from mask3d_core.sources.images import read_color
+        from mask3d_core.training.finetuned import load_finetuned
+        from mask3d_viz.downstream_view import save_prediction
+
+        model, record = load_finetuned(self.checkpoint)
+        camera = Intrinsics(*self.camera) if self.camera else None
+        files, written, kept, notes = find_pictures(self.pictures), [], [], []
+        with Bar("predict", len(files), unit="picture") as bar:
+            for file in files:
+                made = predict_picture(model, record, read_color(file), file.stem, camera)
+                written += [*write_prediction(made, self.out), save_prediction(made, self.out)]
+                notes = list(made.notes)
+                if made.objects is not None:
+                    kept.append(made.without_picture())
+                bar.advance()
+        if kept:
+            written.append(write_objects(kept, self.out))
+        print("\n".join([*notes, f"{len(files)} picture(s): {len(written)} files in {self.out}"]))
+        return 0
+
+
+@dataclass(frozen=True)
+class Download:
+    """Fetch a data set whose licence allows it, checked and resumable; without a name, list all and say how to get the others."""
+
+    name: Positional[str] = ""
+    """Such as tum-fr1-desk; empty: the list."""
+    out: Path = Path("downloads")
+    """Folder for archives and unpacked recordings."""
+    unpack: bool = True
+    """Unpack after checking."""
+
+    def run(self) -> int:
+        """Print the list, or fetch and say what to do next."""
+        from mask3d_core.downloads import catalogue_text, download, find
+
+        if not self.name:
+            print(catalogue_text())
+            return 0
+        entry = find(self.name)
+        print(f"{entry.name}: {entry.licence}, cite {entry.cite}\n{entry.url}")
+        place = download(entry, self.out, self.unpack)
+        print(f"ready: {place}" + ("\nnext: " + entry.prepare.replace("FOLDER", str(place)) if self.unpack else ""))
+        return 0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a frozen encoder holds of the third dimension: depth, normals, semantics, correspondence. About ten CPU minutes."""
+
+    start: Positional[str]
+    """"timm:<name>" (any plain VisionTransformer; its weights need a network once), "random:<name>", or a checkpoint."""
+    out: Path = Path("out/probe")
+    """Folder for the table, the JSON and the figure."""
+    data: str = ""
+    """A prepared store of yours with train, val and test frames, to measure on beside the bench's rooms."""
+    cache: Path | None = None
+    """Where the bench's rooms are kept (300 MB, rendered once); none: ~/.cache/mask3d-lab."""
+    references: bool = True
+    """Rows of the shipped checkpoints and of what they began from."""
+    device: str | None = None
+    """"cpu" or "cuda", for the encoders."""
+
+    def run(self) -> int:
+        """Print the tables; write them, the JSON and the figures."""
+        import shlex
+        import time
+
+        from mask3d_core.evaluation.bench import rooms_frames, store_frames
+        from mask3d_core.evaluation.bench.report import open_bench, record_of, run_bench
+        from mask3d_core.files import write_json
+        from mask3d_core.progress import Bar
+        from mask3d_core.training.precision import parse_device
+        from mask3d_viz.bench_view import save_bench
+
+        device, bench = parse_device(self.device), open_bench(self.start, references=self.references)
+        mine = store_frames(self.data) if self.data else None  # a wrong store is known before anything is rendered
+        if bench.missing:
+            print(f"rows left out, their checkpoints are not here: {', '.join(bench.missing)}")
+        for name, frames in (("bench", rooms_frames(self.cache)), *([(mine.name, mine)] if mine else [])):
+            began, began_cpu = time.perf_counter(), time.process_time()
+            with Bar(f"probe on {name}", 0) as bar:
+                def progress(row: str, done: int, total: int, bar: Bar = bar) -> None:
+                    bar.note(row)
+                    bar.set(done, total)
+
+                result = run_bench(bench, frames, device=device, progress=progress)
+            record = record_of(result, shlex.join(["mask3d", *sys.argv[1:]]), bench.start, time.perf_counter() - began,
+                               time.process_time() - began_cpu)
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_json(self.out / f"{name}.json", record)
+            (self.out / f"{name}.txt").write_text(result.text() + "\n", encoding="utf-8")
+            drawn = save_bench(record, self.out / name)
+            print(f"{result.text()}\n\n{record['seconds']:.0f} s (of one core {record['cpu_seconds']:.0f}); written: "
+                  f"{self.out / name}.json, .txt, {', '.join(str(path) for path in drawn)}\n")
+        return 0
+
+
+@dataclass(frozen=True)
+class Study:
+    """What did pre-training buy? Starts x label fractions x seeds, chosen fairly on validation, with intervals. Resumable."""
+
+    name: Positional[Literal["primary", "starts", "depth", "factors", "ratios"]] = "primary"
+    """Which study; "primary" is the one whose endpoint was named before it ran, the others are exploratory."""
+    folder: Path = Path("runs/study")
+    """Run folders and rooms."""
+    record: Path | None = None
+    """Where results are kept; none: results/study_NAME.runs.jsonl."""
+    workers: int | None = None
+    """Runs at a time; none: one per core."""
+    device: str | None = None
+    """"cpu" or "cuda"; none: the GPU if there is one."""
+    plan: bool = False
+    """Measure a few steps, print runs and time, and stop."""
+    budget: float | None = None
+    """Minutes that it may take: fewer seeds, then fewer steps, are planned until it fits."""
+    report: bool = False
+    """Run nothing: read what is there, print the table, write the figure."""
+    set: tuple[str, ...] = ()
+    """Any key of the study as path=json, e.g. seeds=3 rooms.train_rooms=500."""
+
+    def run(self) -> int:
+        """0 whole, 130 something is left."""
+        import os
+
+        from mask3d_core.study.budget import fit_budget, measure
+        from mask3d_core.study.config import STUDIES
+        from mask3d_core.study.runner import Study as Running
+
+        config = change_config(STUDIES[self.name], self.set).validate()
+        workers = self.workers or max(1, os.cpu_count() or 1)
+        if self.plan or self.budget is not None:
+            cost = measure(config, self.device, workers)
+            cut: list[str] = []
+            if self.budget is not None:
+                cost, cut = fit_budget(cost, self.budget)
+            print("\n".join([cost.text(), *cut]))
+            config = cost.config
+            if self.plan:
+                return 0
+        study = Running(config, self.folder / config.name, self.record or Path(f"results/study_{config.name}.runs.jsonl"),
+                        self.device, workers)
+        if self.report:
+            study.prepare()
+            is_whole = study.status()["done"] >= study.status()["all"]
+        else:
+            is_whole = study.run()
+        _report_study(study)
+        return 0 if is_whole else 130
+
+
+COMMANDS = {"demo": Demo, "lab": Lab, "download": Download, "doctor": Doctor, "prepare": Prepare, "plan": Plan,
+            "pretrain": Pretrain, "evaluate": Evaluate, "reconstruct": Reconstruct, "export": Export, "finetune": Finetune,
+            "predict": Predict, "probe": Probe, "study": Study}
 
 
 def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -328,7 +571,7 @@ def change_config(config: Any, changes: tuple[str, ...]) -> Any:
 
 
 def _open(kind: str, path: str, options: dict[str, Any]):
-    from mask3d_core.sources import open_source
+    from mask3d_core.sources import how_to_get, open_source
     from mask3d_core.sources.opening import kind_of
 
     if kind == "rooms":
@@ -336,7 +579,9 @@ def _open(kind: str, path: str, options: dict[str, Any]):
             raise ConfigError(f"rooms are rendered and have no path; got {path!r}. Give options, e.g. --option count=2000")
         return open_source("rooms", **options)
     if not path:
-        raise ConfigError(f"source {kind!r} needs the recording's folder: mask3d prepare {kind} PATH --out STORE")
+        said = "" if kind == "auto" else how_to_get(kind)
+        raise ConfigError(f"source {kind!r} needs the recording's folder: mask3d prepare {kind} PATH --out STORE"
+                          f"{'. ' if said else ''}{said.removesuffix('.')}")
     return open_source(kind_of(path) if kind == "auto" else kind, path, **options)
 
 
@@ -356,11 +601,35 @@ def _frame(text: str):
     return source.read(index)
 
 
+def _report_study(study) -> None:
+    """The table, the findings as JSON beside the record, and the figure."""
+    from mask3d_core.files import write_json
+    from mask3d_core.study.analysis import as_values, findings, text_of
+    from mask3d_core.study.record import described
+    from mask3d_viz.pixels import save_png
+    from mask3d_viz.study_view import study_image
+
+    found = findings(study)
+    print(text_of(found))
+    base = study.record.with_name(study.record.name.removesuffix(".runs.jsonl"))
+    write_json(base.with_name(base.name + ".json"), {**as_values(found), **described(study)})
+    for theme in ("light", "dark"):
+        save_png(study_image(as_values(found), theme=theme), base.with_name(f"{base.name}{'' if theme == 'light' else '_dark'}.png"))
+    print(f"written to {base}.json and {base}.png")
+
+
 def _draw_preview(run: Path, step: int) -> None:
     """Draw the fixed frames of a run beside their arrays, and its curve so far."""
     from mask3d_viz.reconstruction import draw_run
 
     draw_run(run, step)
+
+
+def _draw_finetuning(run: Path, step: int) -> None:
+    """Draw the fixed validation frames of a fine-tuning run."""
+    from mask3d_viz.downstream_view import draw_finetuning
+
+    draw_finetuning(run, step)
 
 
 def main(arguments: list[str] | None = None) -> int:

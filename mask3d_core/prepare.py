@@ -22,12 +22,13 @@ from mask3d_core.errors import ConfigError, FrameError, StoreError
 from mask3d_core.frames import IGNORE_LABEL, RGBDFrame
 from mask3d_core.progress import Bar
 from mask3d_core.sources import Source
-from mask3d_core.splits import ONE_SPLIT, SPLITS, UNUSED, assign_splits
+from mask3d_core.splits import OFFICIAL, ONE_SPLIT, SPLITS, UNUSED, auto_splits
 from mask3d_core.store import COLUMNS, FORMAT_VERSION, Store, StoreHeader
 from mask3d_core.store_checksums import fingerprint_of, header_shape
 from mask3d_core.store_writer import RECORD, StoreWriter
 
 _FREE_OPTIONS = ("max_bad_frames", "workers")  # may change between a kill and its resume
+_FREE_WORDS = ("path", "notes")  # of a source: may change between a kill and its resume; what was missing may be there now
 _LARGEST_INSTANCE = 65535
 
 
@@ -44,11 +45,14 @@ class PrepareConfig:
     max_depth: float = 16.0
     """Metres; what was measured beyond becomes a hole."""
     split: str = "auto"
-    """"auto": by sequence, or by time where there is one; or all frames "train", "val" or "test"."""
+    """"official": the data set's own; "auto": that where every frame has one, else by sequence, or by time where there is
+    one; or all frames "train", "val" or "test"."""
     val_share: float = 0.1
     """Wanted share of validation frames."""
     test_share: float = 0.1
     """Wanted share of test frames."""
+    official_val_share: float = 0.0
+    """Where the official split has no validation frames: share of its training frames that become such, by sequence."""
     gap: int | None = None
     """Unused frames between the time blocks of a single sequence; none: 2.5 % of it."""
     max_bad_frames: float = 0.01
@@ -68,11 +72,13 @@ class PrepareConfig:
         elif not 0 < self.max_depth * self.depth_units_per_metre <= 65535:
             problems.append(f"max_depth of {self.max_depth:g} m does not fit into 16 bits at "
                             f"{self.depth_units_per_metre:g} units per metre; lower one of them")
-        if self.split not in ("auto", *SPLITS):
-            problems.append(f"split must be one of auto, {', '.join(SPLITS)}; got {self.split!r}")
+        if self.split not in ("auto", OFFICIAL, *SPLITS):
+            problems.append(f"split must be one of auto, {OFFICIAL}, {', '.join(SPLITS)}; got {self.split!r}")
         if min(self.val_share, self.test_share) < 0 or not self.val_share + self.test_share < 1:
             problems.append(f"val_share and test_share must be at least 0 and below 1 together; got {self.val_share} "
                             f"and {self.test_share}")
+        if not 0 <= self.official_val_share < 1:
+            problems.append(f"official_val_share must be at least 0 and below 1; got {self.official_val_share}")
         if self.gap is not None and self.gap < 0:
             problems.append(f"gap must be at least 0 frames; got {self.gap}")
         if not self.max_bad_frames >= 0:
@@ -105,6 +111,10 @@ def prepare(source: Source, out: str | os.PathLike, config: PrepareConfig = Prep
         StoreError: too many unreadable frames, a full disk, or a folder that holds something else.
     """
     names = _Names(source)
+    if config.split == OFFICIAL and None in names.official:
+        without = names.official.count(None)
+        raise ConfigError(f'split "{OFFICIAL}" needs one for every frame; {without} of {len(source)} frames have none: give the '
+                          'data set\'s split files, only frames that are in them, or split "auto"', source.name)
     plan = _plan(source, config, names)
     with StoreWriter(Path(out), plan) as writer:
         if not writer.is_finished:
@@ -116,7 +126,7 @@ def prepare(source: Source, out: str | os.PathLike, config: PrepareConfig = Prep
 
 
 class _Names:
-    """Names and sequences of all frames, known before any is read."""
+    """Names, sequences and official splits of all frames, known before any is read."""
 
     def __init__(self, source: Source):
         if not len(source):
@@ -131,12 +141,16 @@ class _Names:
             digest.update(f"{sequence}\0{name}\0".encode())
             self.longest = max(self.longest, len(name.encode()))
         self.sequences = list(numbers)
+        ask = getattr(source, "official_split", None)
+        self.official: list[str | None] = [None if ask is None else ask(i) for i in range(len(source))]
+        if any(self.official):
+            digest.update("\0".join(str(part) for part in self.official).encode())
         self.digest = digest.hexdigest()[:16]
 
 
 def _plan(source: Source, config: PrepareConfig, names: _Names) -> dict[str, Any]:
     """What identifies this job; an interrupted store goes on only under the same plan."""
-    described = {key: value for key, value in source.describe().items() if key != "path"}
+    described = {key: value for key, value in source.describe().items() if key not in _FREE_WORDS}
     options = {key: value for key, value in dataclasses.asdict(config).items() if key not in _FREE_OPTIONS}
     plan = {"format_version": FORMAT_VERSION, "frames": len(source), "names": names.digest, "source": described,
             "config": options, "pictures": _pictures(source, config)}
@@ -256,8 +270,10 @@ def _finish(source: Source, writer: StoreWriter, config: PrepareConfig, names: _
     kept = names.sequence_index[records["source_index"]]
     used, sequence_index = np.unique(kept, return_inverse=True)
     sequences = [names.sequences[k] for k in used]
-    if config.split == "auto":
-        split, kind, rule = assign_splits(sequence_index, sequences, config.val_share, config.test_share, config.gap)
+    given = [names.official[i] for i in records["source_index"]]
+    if config.split in ("auto", OFFICIAL):
+        split, kind, rule = auto_splits(given, sequence_index, sequences, config.val_share, config.test_share, config.gap,
+                                        config.official_val_share)
     else:
         split = np.full(len(records), SPLITS[config.split], np.uint8)
         kind, rule = ONE_SPLIT, f"all frames {config.split}, as asked for"

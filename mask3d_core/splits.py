@@ -12,6 +12,7 @@ SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 BY_SEQUENCE = "sequences"
 BY_TIME = "time blocks (same room)"
 ONE_SPLIT = "all frames in one split"
+OFFICIAL = "official"
 _FEWEST = 5  # frames that one sequence needs before it can be cut into blocks
 
 
@@ -36,6 +37,58 @@ def assign_splits(sequence_index: np.ndarray, names: Sequence[str], val_share: f
     if len(present) > 1:
         return (*_by_sequence(sequence_index, present, names, val_share, test_share),)
     return _by_time(len(sequence_index), val_share, test_share, gap)
+
+
+def auto_splits(given: Sequence[str | None], sequence_index: np.ndarray, names: Sequence[str], val_share: float = 0.1,
+                test_share: float = 0.1, gap: int | None = None, official_val_share: float = 0.0) -> tuple[np.ndarray, str, str]:
+    """The official split where every frame has one, else :func:`assign_splits`.
+
+    Args:
+        given: "train", "val", "test" or None for each frame, as the data set's authors published it.
+        sequence_index, names, val_share, test_share, gap: as for :func:`assign_splits`.
+        official_val_share: as ``val_share`` of :func:`official_splits`.
+
+    Returns:
+        As :func:`assign_splits`; the rule says where an official split was left aside.
+    """
+    if None not in given:
+        return official_splits(given, sequence_index, names, official_val_share)
+    split, kind, rule = assign_splits(sequence_index, names, val_share, test_share, gap)
+    if any(given):
+        rule += f"; the official split was left aside, as {given.count(None)} of {len(given)} frames have none"
+    return split, kind, rule
+
+
+def official_splits(given: Sequence[str], sequence_index: np.ndarray, names: Sequence[str], val_share: float = 0.0
+                    ) -> tuple[np.ndarray, str, str]:
+    """The split that a data set's authors published.
+
+    Args:
+        given: "train", "val" or "test" for each frame.
+        sequence_index: int (n,), the sequence of each frame.
+        names: the sequences' names.
+        val_share: where the official split has no validation frames: share of its training frames that become so, in
+            whole sequences chosen by a hash of their names. 0 leaves the official split as it is.
+
+    Returns:
+        As :func:`assign_splits`; the rule says what was changed, and whether a sequence lies in several parts.
+    """
+    split = np.array([SPLITS[word] for word in given], np.uint8)
+    counts = {word: int((split == value).sum()) for word, value in SPLITS.items()}
+    rule = "official split: " + ", ".join(f"{count} {word}" for word, count in counts.items()) + " frames"
+    train = np.flatnonzero(split == TRAIN)
+    if val_share > 0 and not counts["val"]:
+        inner = np.full(len(train), TRAIN, np.uint8)
+        if len(np.unique(sequence_index[train])) > 1:
+            inner, _, _ = assign_splits(sequence_index[train], names, val_share, 0.0)
+        split[train[inner == VAL]] = VAL
+        rule += (f"; it has no validation frames, so {int((inner == VAL).sum())} of the training frames (whole sequences) were "
+                 "made such, as asked for")
+    parts_of = np.unique(np.unique(np.stack([sequence_index, split]), axis=1)[0], return_counts=True)[1]
+    torn = int((parts_of > 1).sum())
+    if torn:
+        rule += f"; {torn} sequence{'s lie' if torn > 1 else ' lies'} in several parts of it"
+    return split, OFFICIAL, rule
 
 
 def _by_sequence(sequence_index: np.ndarray, present: np.ndarray, names: Sequence[str], val_share: float,

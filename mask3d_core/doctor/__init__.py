@@ -62,7 +62,7 @@ def examine(source: Source | str | os.PathLike, sample: int = 64, verify: bool |
     stats, tiny, reading = _read(source, sample)
     findings.append(reading)
     if stats:
-        findings += [check_color(stats), check_depth_range(stats), check_depth_values(stats), check_holes(stats),
+        findings += [check_color(stats), check_depth_range(stats, _is_outdoors(source)), check_depth_values(stats), check_holes(stats),
                      check_alignment(stats), check_camera(stats)]
         labels = check_labels(stats, source.class_names)
         findings += [labels] if labels else []
@@ -76,6 +76,12 @@ def _opening(source: Source) -> Finding:
     kind = f"{source.name} (from {described['prepared_from'].get('source')})" if source.name == "store" else source.name
     numbers = {"frames": len(source), "sequences": sequences}
     return Finding("opening", "ok", f"{many(len(source), 'frame')} in {many(sequences, 'sequence')}, opened as {kind}", numbers)
+
+
+def _is_outdoors(source: Source) -> bool:
+    """Whether the source, or what a store was prepared from, says that its frames are no rooms."""
+    described = source.describe()
+    return bool(described.get("prepared_from", described).get("outdoors", False))
 
 
 def _assumptions(source: Source) -> list[Finding]:

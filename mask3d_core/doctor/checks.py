@@ -14,6 +14,7 @@ from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.sources.patterns import name_some
 
 NEAREST_MEDIAN, FARTHEST_MEDIAN = 0.4, 4.5  # metres; whole indoor recordings lie between
+STREET = (4.0, 80.0)  # metres; the median of driving recordings
 PLAUSIBLE = (0.6, 5.0)  # metres; the median of nearly every indoor set
 NEAR_COPY = 2.5  # grey levels between two thumbnails
 _WRONG_SCALES = ((1000.0, "metres are read as millimetres: depth is stored in metres, or divided twice"),
@@ -45,8 +46,8 @@ def check_color(stats: Sequence[FrameStatistics]) -> Finding:
     return Finding("colour", "ok", f"no constant or black frame among {len(stats)}", numbers)
 
 
-def check_depth_range(stats: Sequence[FrameStatistics]) -> Finding:
-    """Units: is the depth that of a room?"""
+def check_depth_range(stats: Sequence[FrameStatistics], is_outdoors: bool = False) -> Finding:
+    """Units: is the depth that of a room, or of a street where the source says so?"""
     with_depth = [s for s in stats if s.valid_share > 0]
     if not with_depth:
         return Finding("depth", "warn", "no frame has any depth: good for prediction and RGB fine-tuning only; "
@@ -55,7 +56,9 @@ def check_depth_range(stats: Sequence[FrameStatistics]) -> Finding:
     numbers = {"percentile_1": round(float(low), 3), "median": round(float(median), 3),
                "percentile_99": round(float(high), 3), "frames_without_depth": len(stats) - len(with_depth)}
     said = f"median {median:.2f} m, 98 % between {low:.2f} and {high:.2f} m"
-    if not NEAREST_MEDIAN <= median <= FARTHEST_MEDIAN:
+    if is_outdoors and not STREET[0] <= median <= STREET[1]:
+        return Finding("depth", "error", f"{said}: unusual for a street. Check cameras and disparity, or max_depth.", numbers)
+    if not is_outdoors and not NEAREST_MEDIAN <= median <= FARTHEST_MEDIAN:
         guess = next((f"It looks as if {words}; the median would be {median * factor:.2f} m."
                       for factor, words in _WRONG_SCALES if PLAUSIBLE[0] <= median * factor <= PLAUSIBLE[1]),
                      "Check the scale of the depth files.")

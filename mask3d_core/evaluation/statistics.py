@@ -168,6 +168,57 @@ def paired_interval(first: Values, second: Values, sequences: Sequence[str], lev
     return interval(first - second, sequences, level, resamples, seed)
 
 
+def resampled(counts: np.ndarray, score: Callable[[np.ndarray], np.ndarray], level: float = 0.95, resamples: int = 2000,
+              seed: int = 0) -> Estimate:
+    """A score of added-up counts (mIoU of a confusion matrix, say) with its interval from drawing whole sequences again.
+
+    Args:
+        counts: (sequences, ...), what each sequence adds.
+        score: (k, ...) summed counts to (k,) scores; NaN where undefined.
+        level, resamples, seed: as :func:`interval`.
+
+    Returns:
+        The score of everything with its interval; ``frames`` and ``sequences`` both say how many sequences there are.
+    """
+    return _of_draws(float(score(counts.sum(axis=0)[None])[0]), lambda drawn: score(_drawn_sums(counts, drawn)), len(counts),
+                     level, resamples, seed)
+
+
+def resampled_difference(first: np.ndarray, second: np.ndarray, score: Callable[[np.ndarray], np.ndarray],
+                         level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Estimate:
+    """The score of ``first`` minus that of ``second``, the same sequences drawn for both; see :func:`resampled`.
+
+    Raises:
+        Mask3DError: other shapes.
+    """
+    if first.shape != second.shape:
+        raise Mask3DError("the same sequences twice", f"{first.shape} and {second.shape}", "Score both on the same rooms.")
+    mean = float(score(first.sum(axis=0)[None])[0] - score(second.sum(axis=0)[None])[0])
+    return _of_draws(mean, lambda drawn: score(_drawn_sums(first, drawn)) - score(_drawn_sums(second, drawn)), len(first),
+                     level, resamples, seed)
+
+
+def _drawn_sums(counts: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """(k, ...): counts added over drawn sequences, int (k, sequences)."""
+    times = np.zeros((len(drawn), len(counts)))
+    np.add.at(times, (np.arange(len(drawn))[:, None], drawn), 1)
+    return (times @ counts.reshape(len(counts), -1)).reshape(len(drawn), *counts.shape[1:])
+
+
+def _of_draws(mean: float, of: Callable[[np.ndarray], np.ndarray], count: int, level: float, resamples: int, seed: int
+              ) -> Estimate:
+    """The interval of a score whose resamples ``of`` gives for drawn sequence numbers."""
+    if count < 2 or not math.isfinite(mean):
+        return Estimate(mean, None, None, level, count, count, ONE_SCENE if count == 1 else NOTHING)
+    values = np.concatenate([of(_draws(start, min(start + 500, resamples), count, seed))
+                             for start in range(0, resamples, 500)])
+    values = values[np.isfinite(values)]
+    tail = normal_cdf(-math.sqrt(count / (count - 1)) * student_quantile(0.5 + level / 2, count - 1))
+    low, high = np.quantile(values, [tail, 1.0 - tail])
+    words = f"only {count} scenes, rough interval" if count < FEW else ""
+    return Estimate(mean, float(min(low, mean)), float(max(high, mean)), level, count, count, words)
+
+
 def student_interval(values: Values, level: float = 0.95) -> Estimate:
     """The mean of independent repetitions (seeds) with Student's t interval.
 

@@ -127,6 +127,9 @@ class ModelConfig:
 
 
 PRESETS: dict[str, ModelConfig] = {
+    "micro": ModelConfig(image_size=(96, 128), patch=8, rgb=EncoderConfig(width=96, depth=6, heads=3),
+                         depth=EncoderConfig(width=64, depth=3, heads=2), decoder_width=96, decoder_depth=2, decoder_heads=3,
+                         target=DepthTarget(representation="log", reference_focal=104.0)),
     "tiny": ModelConfig(target=DepthTarget(representation="log"), anchor="spline"),
     "small": ModelConfig(rgb=EncoderConfig(width=384, depth=12, heads=6), depth=EncoderConfig(width=192, depth=6, heads=3),
                          decoder_width=256, decoder_depth=4, decoder_heads=8),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import timm
 import torch
 import torch.nn.functional as F
@@ -16,11 +18,12 @@ from mask3d_core.shapes import Float, Int
 
 
 def build_vit(config: EncoderConfig, image_size: tuple[int, int], patch: int, channels: int,
-              pretrained: bool = False) -> VisionTransformer:
+              pretrained: bool = False, drop_path: float = 0.0) -> VisionTransformer:
     """A timm VisionTransformer for this image size and number of channels.
 
     Position embeddings of our own sizes start from sine-cosine codes (learned ones need more frames than a small run
-    has); a named timm model keeps its own start.
+    has); a named timm model keeps its own start. ``drop_path`` is the chance that the last block is left out of a
+    training step, rising linearly from 0 at the first (stochastic depth, Huang et al. 2016).
 
     Raises:
         ConfigError: unknown name, weights out of reach, or an architecture that is not a plain VisionTransformer.
@@ -28,7 +31,7 @@ def build_vit(config: EncoderConfig, image_size: tuple[int, int], patch: int, ch
     if config.timm:
         try:
             vit = timm.create_model(config.timm, pretrained=pretrained, img_size=image_size, in_chans=channels,
-                                    num_classes=0)
+                                    num_classes=0, drop_path_rate=drop_path)
         except Exception as problem:  # timm raises RuntimeError, TypeError, network errors of several libraries
             reason = str(problem).strip().splitlines()[0][:160] if str(problem).strip() else type(problem).__name__
             what = "its weights could not be fetched (is there a network?)" if pretrained else "it cannot be built here"
@@ -36,7 +39,8 @@ def build_vit(config: EncoderConfig, image_size: tuple[int, int], patch: int, ch
         check_plain(vit, config.timm)
     else:
         vit = VisionTransformer(img_size=image_size, patch_size=patch, in_chans=channels, num_classes=0,
-                                global_pool="token", embed_dim=config.width, depth=config.depth, num_heads=config.heads)
+                                global_pool="token", embed_dim=config.width, depth=config.depth, num_heads=config.heads,
+                                drop_path_rate=drop_path)
         with torch.no_grad():
             vit.pos_embed[:, vit.num_prefix_tokens:] = 0.1 * sincos_positions(vit.patch_embed.grid_size, config.width)
     if vit.patch_embed.patch_size != (patch, patch):
@@ -86,6 +90,39 @@ def encode_visible(vit: VisionTransformer, picture: Float[Tensor, "b c h w"], id
     Returns:
         (b, prefix + k, d): class and register tokens first, then the visible patches in the order of ``ids_keep``.
     """
+    tokens, mask = embed_visible(vit, picture, ids_keep, is_padding)
+    for block in vit.blocks:
+        tokens = block(tokens) if mask is None else block(tokens, attn_mask=mask)
+    return vit.norm(tokens)
+
+
+def encode_levels(vit: VisionTransformer, picture: Float[Tensor, "b c h w"], layers: Sequence[int]) -> list[Tensor]:
+    """The patches of whole pictures after several layers, as maps; nothing is hidden.
+
+    Args:
+        picture: normalised as the encoder expects it; height and width multiples of the patch.
+        layers: ascending, 0 the first; the transformer's final norm is applied to each, so that they differ in content
+            and not in scale.
+
+    Returns:
+        One Float (b, d, rows, columns) per layer.
+    """
+    patch = vit.patch_embed.patch_size[0]
+    grid = (picture.shape[-2] // patch, picture.shape[-1] // patch)
+    ids = torch.arange(grid[0] * grid[1], device=picture.device).expand(len(picture), -1)
+    tokens, _ = embed_visible(vit, picture, ids)
+    found = []
+    for number, block in enumerate(vit.blocks[:max(layers) + 1]):
+        tokens = block(tokens)
+        if number in layers:
+            kept = vit.norm(tokens)[:, vit.num_prefix_tokens:]
+            found.append(kept.transpose(1, 2).reshape(len(picture), -1, *grid))
+    return found
+
+
+def embed_visible(vit: VisionTransformer, picture: Float[Tensor, "b c h w"], ids_keep: Int[Tensor, "b k"],
+                  is_padding: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """What the first block gets: prefix tokens and visible patches with their position codes, and whom they may attend to."""
     patch = vit.patch_embed.patch_size[0]
     grid = (picture.shape[-2] // patch, picture.shape[-1] // patch)
     projection = vit.patch_embed.proj
@@ -101,7 +138,4 @@ def encode_visible(vit: VisionTransformer, picture: Float[Tensor, "b c h w"], id
     mask = None
     if is_padding is not None:
         mask = attention_mask(F.pad(~is_padding, (vit.num_prefix_tokens, 0), value=True), tokens.dtype)
-    tokens = vit.norm_pre(vit.pos_drop(tokens))
-    for block in vit.blocks:
-        tokens = block(tokens) if mask is None else block(tokens, attn_mask=mask)
-    return vit.norm(tokens)
+    return vit.norm_pre(vit.pos_drop(tokens)), mask

@@ -18,6 +18,9 @@ from mask3d_core.frames import RGBDFrame
 class Source(Protocol):
     """Frames by index, each belonging to one sequence (a recording, a room). Reading is lazy; opening is quick.
 
+    A source of a data set whose authors published a split also has ``official_split(index)``, which gives "train", "val",
+    "test" or None (:mod:`mask3d_core.prepare` uses it), known without reading the frame.
+
     Attributes:
         name: kind of source, as in ``SOURCES``.
         class_names: names of the semantic classes (index = class id), or () where there are no labels.
@@ -57,8 +60,24 @@ SOURCES = {
     "rooms": "mask3d_core.sources.rooms:Rooms",
     "tum": "mask3d_core.sources.tum:TumSequence",
     "folder": "mask3d_core.sources.folder:FolderSource",
+    "scannet": "mask3d_core.sources.scannet:ScanNet",
+    "nyuv2": "mask3d_core.sources.nyuv2:NYUv2",
+    "sunrgbd": "mask3d_core.sources.sunrgbd:SUNRGBD",
+    "cityscapes": "mask3d_core.sources.cityscapes:Cityscapes",
     "store": "mask3d_core.store:Store",
 }
+
+
+def how_to_get(kind: str) -> str:
+    """Where a data set is published and under which terms, as its module's ``HOW_TO_GET`` says.
+
+    Args:
+        kind: a key of ``SOURCES``.
+
+    Returns:
+        One paragraph; "" for sources that are no published data set.
+    """
+    return getattr(importlib.import_module(SOURCES[kind].partition(":")[0]), "HOW_TO_GET", "")
 
 
 def open_source(kind: str, path: str | Path | None = None, **options: Any) -> Source:

@@ -14,7 +14,12 @@ from mask3d_core.sources.poses import numbers, read_lines
 Size = tuple  # (height, width)
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """One JSON object from a file.
+
+    Raises:
+        FrameError: unreadable, or something else.
+    """
     try:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -57,7 +62,7 @@ def read_intrinsics(path: str | os.PathLike) -> tuple[list[float], Size | None]:
     """
     path = Path(path)
     if path.suffix.lower() == ".json":
-        camera, size = _from_json(_read_json(path), path)
+        camera, size = _from_json(read_json(path), path)
     else:
         values = numbers(" ".join(read_lines(path)).replace(",", " ").split(), path)
         size = None
@@ -88,7 +93,7 @@ def read_frame_camera(path: str | os.PathLike) -> tuple[list[float], Size | None
         FrameError: unreadable, or incomplete.
     """
     camera, size = read_intrinsics(path)
-    values = _read_json(Path(path))
+    values = read_json(Path(path))
     keys = [f"t_{row}{column}" for row in range(3) for column in range(4)]
     if not all(key in values for key in keys):
         return camera, size, None

@@ -16,7 +16,7 @@ from mask3d_core.frames import IGNORE_LABEL, FrameOrigin, Intrinsics, RGBDFrame,
 from mask3d_core.sources.cameras import read_frame_camera, read_intrinsics
 from mask3d_core.sources.folder_config import FolderConfig
 from mask3d_core.sources.images import map_labels, read_color, read_depth, read_labels
-from mask3d_core.sources.patterns import find_files, name_some
+from mask3d_core.sources.patterns import find_files, name_some, natural_key
 from mask3d_core.sources.poses import nearest, read_pose, read_trajectory
 
 ASPECT_TOLERANCE = 0.02  # ScanNet's 1296x968 and 640x480 differ by 0.4 %
@@ -141,6 +141,9 @@ class FolderSource:
             fixed = set(config.color.split("/")[:-1])
             self._sequences = ["/".join(part for part in path.split("/")[:-1] if part not in fixed) or home
                                for path in self._color]
+        types = [(kind, natural_key(first), natural_key(last)) for kind, first, last in config.scene_types]
+        self._names = [next((f"{kind}/{name}" for kind, first, last in types if first <= natural_key(name) <= last), name)
+                       for name in self._sequences]
 
     def _find_poses(self) -> None:
         """Poses of trajectory files, by frame number if all frames have one and it is there, else in order."""
@@ -237,8 +240,8 @@ class FolderSource:
         return len(self._color)
 
     def sequence(self, index: int) -> str:
-        """The sequence, from the wildcards that stand for folders, ``sequence`` or ``sequence_ranges``."""
-        return self._sequences[index]
+        """The sequence, from the wildcards that stand for folders, ``sequence`` or ``sequence_ranges``, after its scene type."""
+        return self._names[index]
 
     def frame_name(self, index: int) -> str:
         """The colour file's path without its ending."""
@@ -285,7 +288,7 @@ class FolderSource:
                 "depth": "colour is reduced to the depth's size where they differ"}[self.config.grid]
         config = {key: value for key, value in self.config.changed().items() if key != "notes"}
         return {"source": self.name, "path": str(self.path), "frames": len(self),
-                "sequences": len(set(self._sequences)), "config": config,
+                "sequences": len(set(self._names)), "config": config,
                 "depth_encoding": self.config.encoding.describe() if self._depth else "no depth",
                 "grid": grid, "poses": self._poses_from, "notes": list(self.config.notes)}
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from mask3d_core.errors import ConfigError
 from mask3d_core.sources.images import DEPTH_KINDS, DepthEncoding
+from mask3d_core.sources.patterns import natural_key
 
 CONFIG_NAME = "mask3d_folder.json"
 
@@ -67,6 +68,9 @@ class FolderConfig:
     """Regular expression on the colour file's path; its first group is the sequence's name."""
     sequence_ranges: tuple[tuple[str, int, int], ...] = ()
     """Instead: rows (name, first index, last index) over the frames in order."""
+    scene_types: tuple[tuple[str, str, str], ...] = ()
+    """Rows (type, first sequence, last sequence), numbers in the names compared as numbers: the type is put before the
+    sequence's name ("boxes/learn00"), so that a study can leave a type out while each sequence stays a scene of its own."""
     notes: tuple[str, ...] = ()
     """What was assumed, for people."""
 
@@ -101,6 +105,9 @@ class FolderConfig:
                          '"instance_divisor"')
         if self.instance_divisor is not None and self.instance_divisor < 1:
             found.append(f"instance_divisor must be at least 1; got {self.instance_divisor}")
+        for kind, first, last in self.scene_types:
+            if not kind or "/" in kind or natural_key(first) > natural_key(last):
+                found.append(f"scene_types rows are (type without /, first sequence, last sequence); got {[kind, first, last]}")
         if self.sequence is not None:
             try:
                 if re.compile(self.sequence).groups < 1:

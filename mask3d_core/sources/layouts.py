@@ -16,6 +16,11 @@ from mask3d_core.sources.patterns import ARRAY_SUFFIXES, IMAGE_SUFFIXES, find_fi
 COLOR_FOLDERS = ("color", "colour", "rgb", "image", "images", "img")
 DEPTH_FOLDERS = ("depth", "depths", "depth_raw")
 KINECT = (525.0, 525.0, 319.5, 239.5)  # the PrimeSense / Kinect default of Open3D, Redwood and ICL-NUIM
+_MOSD_TYPES = (  # the set's own README
+    ("boxes", "learn0", "learn16"), ("stacked", "learn17", "learn24"), ("occluded", "learn25", "learn32"),
+    ("cylindric", "learn33", "learn44"), ("boxes", "test0", "test15"), ("stacked", "test16", "test23"),
+    ("occluded", "test24", "test30"), ("cylindric", "test31", "test42"), ("mixed", "test43", "test54"),
+    ("complex", "test55", "test65"))
 _FARTHEST_MEDIAN = 4.5  # metres; a whole indoor recording with a larger median depth is read with the wrong scale
 
 
@@ -182,9 +187,9 @@ def _mosd(root: Path) -> FolderConfig | None:
     return FolderConfig(
         color="color/*.png", depth="depth/*.png", label="label/*.png", intrinsics=KINECT, intrinsics_size=(480, 640),
         semantic_map=((1, 9, 0), (10, 1_000_000, 1)), instance_divisor=10, class_names=("table", "object"),
-        sequence=r"([^/]+)\.png$",
+        sequence=r"([^/]+)\.png$", scene_types=_MOSD_TYPES,
         notes=("mOSD layout recognised: labels 1..9 table, 10 and above objects, 0 ignored; every frame is a scene "
-               "of its own; intrinsics 525 525 319.5 239.5",))
+               "of its own, named after its scene type; intrinsics 525 525 319.5 239.5",))
 
 
 def _two_folders(root: Path) -> FolderConfig | None:

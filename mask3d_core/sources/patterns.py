@@ -51,6 +51,11 @@ def as_key(texts) -> Key:
     return tuple(int(text) if text.isdigit() and text.isascii() else text for text in texts)
 
 
+def natural_key(name: str) -> Key:
+    """A name as comparable values, its digits as numbers: frame7 comes before frame10."""
+    return tuple(int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name)))
+
+
 def find_files(root: str | os.PathLike, pattern: str) -> list[tuple[Key, str]]:
     """Files below a folder that fit a pattern.
 

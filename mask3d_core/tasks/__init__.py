@@ -29,7 +29,11 @@ class LossSum:
 
 @runtime_checkable
 class Task(Protocol):
-    """What the engine needs to know."""
+    """What the engine needs to know.
+
+    Two more attributes are optional: ``selection``, (name of a validation score, whether higher is better), keeps the best
+    weights as ``best.safetensors``; ``layer_scale``, from a parameter's name to a factor of its learning rate.
+    """
 
     name: str
     model: nn.Module

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from mask3d_core.models.config import ModelConfig
 from mask3d_core.models.mask3d import Mask3D
 
 FORMAT = 1
+KINDS = {"mask3d": "mask3d checkpoint of pre-training", "finetuned": "fine-tuned dense model", "detector": "fine-tuned detector",
+         "timm": "exported timm encoder"}
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -87,12 +90,13 @@ def stem(path: str | Path) -> Path:
     return path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
 
 
-def save_model(path: str | Path, model: Mask3D, record: dict[str, Any], half: bool = False,
+def save_model(path: str | Path, model: nn.Module, record: dict[str, Any], half: bool = False,
                weights: dict[str, Tensor] | None = None, extras: dict[str, Tensor] | None = None) -> Path:
     """Write a model with its record.
 
     Args:
         path: NAME (suffixes are added).
+        model: a ``Mask3D``, or a fine-tuned model; its ``config`` rebuilds it and its ``kind`` says which it is.
         record: training config, data, step, metrics ...; model config, code version and hardware are added.
         half: store weights in half precision or less (loaded as float32 again).
         weights: other weights than the model's own (averaged ones).
@@ -111,7 +115,7 @@ def save_model(path: str | Path, model: Mask3D, record: dict[str, Any], half: bo
     tensors |= {f"extra.{k}": t for k, t in (extras or {}).items()}
     write_tensors(name.with_name(name.name + ".safetensors"), tensors, {"format": f"mask3d-{FORMAT}"})
     write_json(name.with_name(name.name + ".json"), {
-        "format": FORMAT, "kind": "mask3d", "code_version": mask3d_core.__version__, "torch": torch.__version__,
+        "format": FORMAT, "kind": getattr(model, "kind", "mask3d"), "code_version": mask3d_core.__version__, "torch": torch.__version__,
         "machine": platform.machine(), "model": to_dict(model.config), **record})
     return name
 
@@ -133,20 +137,39 @@ def load_model(path: str | Path) -> tuple[Mask3D, dict[str, Any]]:
     Raises:
         CheckpointError: missing, cut short, of another shape, or written by a newer version.
     """
+    return read_model(path, "mask3d", ModelConfig, Mask3D)
+
+
+def read_model(path: str | Path, kind: str, config: type, build: Callable[[Any], nn.Module]) -> tuple[Any, dict[str, Any]]:
+    """Rebuild a model of a kind from its two files, in evaluation mode on the CPU.
+
+    Args:
+        path: NAME, NAME.safetensors, NAME.json or a run folder.
+        kind: what the JSON must say that it is.
+        config: dataclass of the JSON's "model".
+        build: from that to the model.
+
+    Returns:
+        The model and its record; ``record["extras"]`` holds the tensors kept beside the weights.
+
+    Raises:
+        CheckpointError: missing, cut short, of another kind or shape, or written by a newer version.
+    """
     from mask3d_core.training.config import from_dict
 
     name = stem(path)
     json_path, tensor_path = name.with_name(name.name + ".json"), name.with_name(name.name + ".safetensors")
     record = read_json(json_path)
     version = record.get("format")
-    if record.get("kind") != "mask3d" or not isinstance(version, int):
-        raise CheckpointError("a mask3d checkpoint", f"kind {record.get('kind')!r}, format {version!r}",
-                              "This file was written by something else.", json_path)
+    if record.get("kind") != kind or not isinstance(version, int):
+        other = KINDS.get(record.get("kind")) if isinstance(version, int) else None
+        raise CheckpointError(f"a {KINDS[kind]}", f"a {other}" if other else f"kind {record.get('kind')!r}, format {version!r}",
+                              "Give the path of another checkpoint." if other else "This file was written by something else.", json_path)
     if version > FORMAT:
         raise CheckpointError(f"format {FORMAT} or older", f"format {version}",
                               "It was written by a newer mask3d-lab; update the package.", json_path)
     try:
-        model = Mask3D(from_dict(ModelConfig, record.get("model"), str(json_path)))
+        model = build(from_dict(config, record.get("model"), str(json_path)))
     except (TypeError, KeyError) as problem:
         raise CheckpointError("a model configuration", str(problem), "Copy the file again.", json_path) from problem
     tensors = read_tensors(tensor_path)

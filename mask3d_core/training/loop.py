@@ -88,11 +88,13 @@ class Engine:
         if device.type == "cpu":
             _plain_attention(self.model)
         self.is_fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, config.weight_decay), lr=0.0,
+        groups = parameter_groups(self.model, config.weight_decay, getattr(task, "layer_scale", None))
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0,
                                            betas=(config.beta1, config.beta2), fused=self.is_fused)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()} if config.ema else None
         self.step = 0
         self.resumed_metrics: dict[str, float] = {}
+        self.resumed_best: dict[str, Any] | None = None
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.skipped = torch.zeros((), device=device)  # non-finite steps in a row, counted on the device
         self.runner = self._wrap()
@@ -109,7 +111,7 @@ class Engine:
         """One optimiser step over ``accumulate`` micro-batches. Nothing here waits for the device."""
         rate = learning_rate(self.config, self.step, self.frames_per_step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         count = torch.zeros((), device=self.device)
@@ -180,8 +182,13 @@ class Engine:
         """Write the training state (rank 0)."""
         if self.rank == 0:
             parts = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer),
-                     "ema": self.ema or {}, "random": {"cpu": torch.get_rng_state()}}
+                     "ema": self.ema or {}, "random": self._random_states()}
             save_state(self.run / "state", self.step, parts, {"step": self.step, **record}, self.config.keep)
+
+    def _random_states(self) -> dict[str, Tensor]:
+        """Of torch's own generators, which stochastic depth and the samplers of a detector draw from."""
+        states = {"cpu": torch.get_rng_state()}
+        return states | ({"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {})
 
     def resume(self) -> bool:
         """Load the newest whole training state of the run folder. False when there is none."""
@@ -197,8 +204,12 @@ class Engine:
         load_optimizer(self.optimizer, read_tensors(folder / "optimizer.safetensors"))
         if self.ema is not None:
             self.ema = {k: v.to(self.device) for k, v in read_tensors(folder / "ema.safetensors").items()}
-        torch.set_rng_state(read_tensors(folder / "random.safetensors")["cpu"])
+        random = read_tensors(folder / "random.safetensors")
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random and self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"], self.device)
         self.step, self.resumed_metrics = state["step"], state.get("metrics", {})
+        self.resumed_best = state.get("best")
         return True
 
 
@@ -216,7 +227,8 @@ def fit(task: Task, batches, config: FitConfig, run: str | Path, device: torch.d
     """Train a task; resume where the run folder says; stop cleanly on Ctrl-C or SIGTERM.
 
     The run folder holds ``config.json`` (written by the caller), ``log.jsonl``, ``latest.safetensors`` + ``.json`` (the
-    weights to look at), ``previews/step-*.npz`` (fixed frames) and ``state/`` (for resuming). Others may watch it live;
+    weights to look at), where the task selects on validation ``best.safetensors`` + ``.json``, ``previews/step-*.npz`` (fixed
+    frames) and ``state/`` (for resuming). Others may watch it live;
     ``process.json`` (:mod:`mask3d_core.training.process`) tells them who trains.
 
     Args:
@@ -255,6 +267,7 @@ class _Loop:
         self.progress = Progress(self.config.steps, engine.step, engine.frames_per_step, engine.task.name, show)
         self.pending: list[dict[str, Tensor]] = []
         self.metrics: dict[str, float] = engine.resumed_metrics
+        self.best = engine.resumed_best
         self.began = time.perf_counter()
 
     def drive(self, batches) -> FitResult:
@@ -336,6 +349,7 @@ class _Loop:
             self.log.write(step=self.engine.step, eval=self.metrics)
             words = ", ".join(f"{k} {v:.4f}" for k, v in list(self.metrics.items())[:4])
             self.progress.say(f"step {self.engine.step}: {words}")
+            self._select()
             arrays = self.engine.with_weights(self.engine.task.preview)
             if arrays:
                 folder = self.run / "previews"
@@ -348,6 +362,16 @@ class _Loop:
             self._publish()
         if self.engine.world > 1:
             dist.barrier()
+
+    def _select(self) -> None:
+        """Keep the weights that are best on validation as ``best.safetensors``, where the task is selected so."""
+        rule = getattr(self.engine.task, "selection", None)
+        value = self.metrics.get(rule[0]) if rule else None
+        if value is None or (self.best is not None and not (value - self.best["value"]) * (1 if rule[1] else -1) > 0):
+            return
+        self.best = {"metric": rule[0], "value": value, "step": self.engine.step}
+        save_model(self.run / "best", self.engine.task.model, self._record(), weights=self.engine.weights(),
+                   extras=self.engine.task.extras())
 
     def _publish(self) -> None:
         if self.is_main:
@@ -362,7 +386,7 @@ class _Loop:
                 "device": torch.cuda.get_device_name() if engine.device.type == "cuda" else "cpu",
                 "threads": torch.get_num_threads(), "world": engine.world,
                 "sampler": {"seed": self.config.seed, "next_micro_batch": engine.step * self.config.accumulate},
-                "metrics": self.metrics, **engine.task.record()}
+                "metrics": self.metrics, **({"best": self.best} if self.best else {}), **engine.task.record()}
 
 
 def write_config(run: Path, values: dict[str, Any]) -> None:

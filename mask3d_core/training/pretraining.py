@@ -18,8 +18,8 @@ from mask3d_core.tasks.pretrain import Pretrain
 from mask3d_core.training.checkpoint import load_model, load_weights, read_tensors, save_model
 from mask3d_core.training.config import PretrainConfig, from_dict, to_dict
 from mask3d_core.training.log import read_log
-from mask3d_core.training.loop import FitResult, fit, start_processes, write_config
-from mask3d_core.training.process import FINISHED, STOPPED, claimed
+from mask3d_core.training.loop import FitResult, fit, write_config
+from mask3d_core.training.running import check_same_run, run_claimed
 from mask3d_core.training.statistics import DataStatistics, gather_statistics
 
 STATISTICS_FRAMES = 512  # frames looked at for the data's mean and spread
@@ -61,11 +61,7 @@ def _from_store(config: PretrainConfig, device: torch.device, rank: int, world: 
 
 def fixed_batch(store, indices: np.ndarray, size: tuple[int, int], device: torch.device | str = "cpu") -> Batch:
     """Frames of a store without augmentation, in the order given, keyed by their index."""
-    reader = StoreBatches(store, indices, len(indices), size, AugmentConfig.none(), 0, device)
-    frames = np.asarray(indices)
-    raw = tuple(torch.from_numpy(np.ascontiguousarray(column[frames])) for column in
-                (store.color, store.depth, store.intrinsics))
-    return reader.finish((*raw, torch.from_numpy(frames.astype(np.int64)), torch.zeros(len(frames), dtype=torch.int64)))
+    return StoreBatches(store, indices, len(indices), size, AugmentConfig.none(), 0, device).frames(indices)
 
 
 def _from_rooms(config: PretrainConfig, device: torch.device, rank: int, world: int) -> TrainingData:
@@ -147,18 +143,8 @@ def pretrain(config: PretrainConfig, run: str | Path, device: str | None = None,
             process trains into it.
     """
     config = training_model_config(config.validate()).validate()
-    was_joined = torch.distributed.is_initialized()
-    place = start_processes(device)
-    joined = torch.distributed.is_initialized()
-    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if joined else (0, 1)
-    run = Path(run)
-    with claimed(run, rank == 0, device) as claim:
-        check_same_run(run, config)
-        result = _train(config, run, place, rank, world, show, on_preview, on_step)
-        claim.state = FINISHED if result.is_finished else STOPPED
-    if joined and not was_joined:
-        torch.distributed.destroy_process_group()
-    return result
+    return run_claimed(config, run, device, lambda place, rank, world: _train(config, Path(run), place, rank, world, show,
+                                                                             on_preview, on_step))
 
 
 def _train(config: PretrainConfig, run: Path, place: torch.device, rank: int, world: int, show: bool,
@@ -222,37 +208,4 @@ def package(checkpoint: str | Path, out: str | Path, **record: Any) -> Path:
     return save_model(out, model, {**known, **record}, half=True, extras=extras)
 
 
-def check_same_run(run: Path, config: PretrainConfig) -> None:
-    """Refuse to continue a run folder with another configuration.
-
-    Raises:
-        ConfigError: names the keys that differ.
-    """
-    from mask3d_core.training.checkpoint import latest_state, read_json
-
-    if latest_state(run / "state") is None:
-        return
-    if not (run / "config.json").is_file():
-        raise ConfigError(f"{run} holds a training state without its config.json, so it cannot be told which run that "
-                          "was; choose another run folder, or put the config.json back")
-    old, new = read_json(run / "config.json"), to_dict(config)
-
-    def flat(values: dict, prefix: str = "") -> dict[str, str]:
-        found = {}
-        for key, value in values.items():
-            found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: _key(value)}
-        return found
-
-    def _key(value: Any) -> str:
-        return repr(list(map(list, value)) if value and isinstance(value, (list, tuple))
-                    and isinstance(value[0], (list, tuple)) else list(value) if isinstance(value, tuple) else value)
-
-    before, after = flat(old), flat(new)
-    differ = [k for k in sorted(set(before) | set(after)) if before.get(k) != after.get(k)
-              and not k.startswith(("fit.log_every", "fit.eval_every", "fit.save_every", "fit.keep"))]
-    if differ:
-        raise ConfigError([f"{run} holds a run with another {k}: {before.get(k)} there, {after.get(k)} here"
-                           for k in differ] + ["choose another run folder, or the old values to resume"])
-
-
-__all__ = ["TrainingData", "build_model", "fixed_batch", "pretrain", "read_log", "read_tensors"]
+__all__ = ["TrainingData", "build_model", "check_same_run", "fixed_batch", "pretrain", "read_log", "read_tensors"]

@@ -114,6 +114,7 @@ def _photo(key: int) -> tuple[Tensor, Tensor]:
 
 
 def train_patterns() -> list[tuple[Tensor, Tensor]]:
+    """The patterns of the training rooms: for each, the weights of its second and its third colour, (SIZE, SIZE) in 0..1."""
     y, x = _grid()
     zero = torch.zeros(SIZE, SIZE)
     made = [(0.25 * _fractal(4, 1), zero), (0.12 * _fractal(16, 2, 3), zero), (0.4 * _fractal(2, 3, 5), zero)]
@@ -153,6 +154,7 @@ def train_patterns() -> list[tuple[Tensor, Tensor]]:
 
 
 def test_patterns() -> list[tuple[Tensor, Tensor]]:
+    """The patterns of the held-out rooms, none of them among :func:`train_patterns`; as there."""
     y, x = _grid()
     zero = torch.zeros(SIZE, SIZE)
     made = [(0.3 * _fractal(8, 101, 2), zero), (0.3 * _fractal(3, 102, 2), zero)]
@@ -199,7 +201,6 @@ def keys() -> tuple[Tensor, Tensor]:
     y, x = _grid()
     bar = ((y > 0.82) & ((x - 0.45).abs() < 0.2)).float()
     return torch.maximum(1 - gap, bar), torch.zeros_like(y)
-
 
 
 def outside(key: int) -> tuple[Tensor, Tensor]:

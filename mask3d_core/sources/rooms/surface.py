@@ -33,6 +33,7 @@ class Surface:
 
 
 def dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    """The inner product of two vectors that are given as three tensors (...) of their x, y and z each."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 

@@ -1,0 +1,163 @@
+"""A fine-tuned model on ordinary pictures: a file or a folder of any size in, class ids, metres or objects out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mask3d_core.errors import Mask3DError
+from mask3d_core.frames import Intrinsics, nearest_indices
+from mask3d_core.files import write_json
+from mask3d_core.sources.images import read_color
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+FIELD_OF_VIEW = 60.0  # degrees, horizontal, where no camera is given
+DEPTH_UNITS = 1000.0  # of the 16-bit PNG, per metre
+
+
+@dataclass(frozen=True)
+class PicturePrediction:
+    """What a model says of one picture, at the picture's own size.
+
+    Args:
+        name: of the picture, without ending.
+        color: uint8 (H, W, 3), or None where it was dropped.
+        size: (H, W).
+        semantic: uint8 (H, W) class ids, or None.
+        confidence: float32 (H, W), probability of that class, 0..1, or None.
+        depth: float32 (H, W) metres, or None.
+        objects: detected objects as COCO results (without image id), or None.
+        class_names: by class id.
+        notes: what was assumed, in words.
+    """
+
+    name: str
+    color: np.ndarray | None
+    size: tuple[int, int]
+    semantic: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    objects: list[dict[str, Any]] | None = None
+    class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def without_picture(self) -> PicturePrediction:
+        """The same without the picture, so that many can be kept."""
+        return replace(self, color=None)
+
+
+def find_pictures(path: str | Path) -> list[Path]:
+    """The picture itself, or all pictures of a folder, by name.
+
+    Raises:
+        Mask3DError: nothing there, or no picture in it.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise Mask3DError("a picture or a folder of pictures", "nothing there", "Check the path.", path)
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.is_file())
+    if not found:
+        raise Mask3DError(f"pictures ({', '.join(ENDINGS)})", "none in this folder", "Give the folder that holds them.", path)
+    return found
+
+
+def working_size(height: int, width: int, image_size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """The size at which a picture is shown to the model: its own shape, about as many pixels as in training, whole patches."""
+    scale = (image_size[0] * image_size[1] / (height * width)) ** 0.5
+    return tuple(max(1, round(side * scale / patch)) * patch for side in (height, width))
+
+
+@torch.inference_mode()
+def predict_picture(model: torch.nn.Module, record: dict[str, Any], color: np.ndarray, name: str = "",
+                    intrinsics: Intrinsics | None = None) -> PicturePrediction:
+    """Predict one picture.
+
+    Args:
+        model, record: as ``load_finetuned`` gave them.
+        color: uint8 (H, W, 3), RGB, any size.
+        name: for the files that are written of it.
+        intrinsics: the camera of this picture; only depth wants it. None: a horizontal field of view of 60 degrees, said.
+    """
+    height, width = color.shape[:2]
+    size = working_size(height, width, model.config.image_size, model.config.patch)
+    place = next(model.parameters()).device
+    picture = torch.from_numpy(np.ascontiguousarray(color)).to(place).permute(2, 0, 1)[None].float() / 255
+    picture = F.interpolate(picture, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    names, task = tuple(record.get("class_names", ())), record["task"]
+    if task == "segment":
+        logits = F.interpolate(model(picture), (height, width), mode="bilinear", align_corners=False)
+        confidence, ids = logits.softmax(dim=1).max(dim=1)
+        return PicturePrediction(name, color, (height, width), ids[0].byte().cpu().numpy(), confidence[0].float().cpu().numpy(), class_names=names)
+    if task == "depth":
+        camera, notes = intrinsics, ()
+        if camera is None:
+            focal = width / 2 / np.tan(np.radians(FIELD_OF_VIEW / 2))
+            camera, notes = Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2), (
+                f"no camera given: a horizontal field of view of {FIELD_OF_VIEW:.0f} degrees was assumed, and metres depend on it",)
+        seen = torch.from_numpy(camera.resized(size[0] / height, size[1] / width).as_array())[None].to(place)
+        depth = model.metres(model(picture), seen)[0].cpu().numpy()
+        depth = depth[nearest_indices(size[0], height)][:, nearest_indices(size[1], width)]
+        return PicturePrediction(name, color, (height, width), depth=depth, notes=notes)
+    return PicturePrediction(name, color, (height, width), objects=detected(model, picture, (height, width)), class_names=names)
+
+
+def detected(model: torch.nn.Module, picture: Tensor, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """A detector's objects as COCO results at the picture's own size."""
+    from mask3d_core.evaluation.detection import coco_results
+
+    return coco_results(model.detect(picture), size)[0]
+
+
+def predict_folder(model: torch.nn.Module, record: dict[str, Any], path: str | Path, intrinsics: Intrinsics | None = None
+                   ) -> Iterator[PicturePrediction]:
+    """Predict a picture or all pictures of a folder, one after the other.
+
+    Raises:
+        Mask3DError: nothing there; a picture that cannot be read is named.
+    """
+    for file in find_pictures(path):
+        yield predict_picture(model, record, read_color(file), file.stem, intrinsics)
+
+
+def write_prediction(made: PicturePrediction, out: str | Path) -> list[Path]:
+    """Write the values (not the pictures to look at): class ids as 8-bit PNG, metres as 16-bit PNG in millimetres and NPZ.
+
+    Objects of all pictures go into one file, see :func:`write_objects`.
+    """
+    from PIL import Image
+
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    if made.semantic is not None:
+        written.append(out / f"{made.name}_classes.png")
+        Image.fromarray(made.semantic).save(written[-1])
+    if made.depth is not None:
+        written.append(out / f"{made.name}_depth_mm.png")
+        millimetres = np.clip(np.rint(made.depth * DEPTH_UNITS), 1, 65535).astype(np.uint16)
+        Image.fromarray(millimetres).save(written[-1])
+        written.append(out / f"{made.name}_depth.npz")
+        np.savez_compressed(written[-1], depth=made.depth)
+    return written
+
+
+def write_objects(made: list[PicturePrediction], out: str | Path) -> Path:
+    """COCO's two files in one folder: ``objects.json`` (results) and ``pictures.json`` (images and categories)."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    results = [{"image_id": k, **entry} for k, one in enumerate(made) for entry in one.objects or []]
+    images = [{"id": k, "file_name": one.name, "height": one.size[0], "width": one.size[1]} for k, one in enumerate(made)]
+    (out / "objects.json").write_text(json.dumps(results))
+    categories = [{"id": k, "name": name} for k, name in enumerate(made[0].class_names)] if made else []
+    write_json(out / "pictures.json", {"images": images, "categories": categories})
+    return out / "objects.json"

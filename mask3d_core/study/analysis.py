@@ -1,0 +1,258 @@
+"""What a study's runs say together: means over seeds, paired differences, intervals over seeds and over rooms, corrected looks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mask3d_core.errors import Mask3DError
+from mask3d_core.evaluation.statistics import Estimate, resampled, student_cdf, student_interval
+from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of
+from mask3d_core.study.jobs import unpack
+from mask3d_core.study.runner import Study, planned_runs
+
+METRIC = {"segment": "mIoU", "depth": "AbsRel"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One start at one label fraction.
+
+    Args:
+        start, fraction: which.
+        values: score per seed, NaN where that seed has not run.
+        rooms: float64 (seeds, rooms, ...), what each room adds; see :func:`_score`.
+        trivial: the trivial answer's score, mean over seeds.
+        choice: learning rate, layer decay and length chosen on validation.
+        trials: how many runs that choice was among.
+    """
+
+    start: str
+    fraction: float
+    values: np.ndarray
+    rooms: np.ndarray
+    trivial: float
+    choice: dict[str, float]
+    trials: int
+
+    @property
+    def over_seeds(self) -> Estimate:
+        """Mean with Student's t interval over seeds."""
+        return student_interval(self.values)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The reference minus another start, on the same seeds, labels and rooms.
+
+    Args:
+        other, fraction: against whom, at how many labels.
+        over_seeds: mean paired difference, Student t over seeds.
+        over_rooms: the same mean, rooms drawn again with all seeds kept.
+        p: two-sided, of no difference over seeds; NaN with fewer than two seeds.
+        p_holm: the same, corrected for all contrasts of the study (Holm 1979).
+    """
+
+    other: str
+    fraction: float
+    over_seeds: Estimate
+    over_rooms: Estimate
+    p: float
+    p_holm: float
+
+    @property
+    def verdict(self) -> str:
+        """Better, worse, or not told apart: both intervals must agree, and the corrected p must be below 0.05."""
+        low = [e.low for e in (self.over_seeds, self.over_rooms)]
+        high = [e.high for e in (self.over_seeds, self.over_rooms)]
+        if None in low or not self.p_holm < 0.05:
+            return "not told apart"
+        return "higher" if min(low) > 0 else "lower" if max(high) < 0 else "not told apart"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All of it.
+
+    Args:
+        config: the study.
+        cells: by (start, fraction).
+        contrasts: the reference against each other start at each fraction.
+        seeds: how many are complete, for all starts and fractions.
+        is_whole: whether every planned run is there.
+    """
+
+    config: StudyConfig
+    cells: dict[tuple[str, float], Cell]
+    contrasts: tuple[Contrast, ...]
+    seeds: int
+    is_whole: bool
+
+
+def findings(study: Study) -> Findings:
+    """Read a study's results; only seeds that all starts have are compared.
+
+    Raises:
+        Mask3DError: not one complete seed.
+    """
+    config = study.config
+    if not study.stores:
+        study.prepare(show=False)
+    rows: dict[tuple[str, float, int], dict[str, Any]] = {}
+    for start in config.starts:
+        for fraction in config.fractions:
+            if not study.trials(start, fraction):
+                continue
+            choice = study.choice(start, fraction)
+            for seed in range(config.seeds):
+                result = study.results.get(study.finetuning(start, fraction, seed, choice, "test").key)
+                if result is not None:
+                    rows[start, fraction, seed] = result
+    complete = [seed for seed in range(config.seeds)
+                if all((start, fraction, seed) in rows for start in config.starts for fraction in config.fractions)]
+    if not complete:
+        raise Mask3DError("at least one seed that all starts have run", "none", "Let the study go on.", study.record)
+    cells = {(start, fraction): _cell(study, start, fraction, [rows[start, fraction, seed] for seed in complete])
+             for start in config.starts for fraction in config.fractions}
+    others = [(other, fraction) for fraction in config.fractions for other in config.starts if other != config.reference]
+    made = [_contrast(config, cells[config.reference, fraction], cells[other, fraction]) for other, fraction in others]
+    corrected = holm([c.p for c in made])
+    contrasts = tuple(Contrast(c.other, c.fraction, c.over_seeds, c.over_rooms, c.p, p) for c, p in zip(made, corrected))
+    return Findings(config, cells, contrasts, len(complete), len(complete) == config.seeds)
+
+
+def _cell(study: Study, start: str, fraction: float, results: list[dict[str, Any]]) -> Cell:
+    task = study.config.task
+    rooms, values, trivial = [], [], []
+    for result in results:
+        scores = result["scores"]["scores"]
+        other = next((v for k, v in scores.items() if k != "model"), None)
+        names = sorted(result["rooms"]["names"])
+        if names != result["rooms"]["names"] or (rooms and len(rooms[0]) != len(names)):
+            raise Mask3DError("the same rooms in every run", f"{len(names)} rooms", "The test store has changed; begin anew.", study.record)
+        if task == "segment":
+            classes = len(scores["model"]["iou"])
+            rooms.append(unpack(result["rooms"]["counts"], "<i4", -1, classes, 3).astype(np.float64))
+            values.append(scores["model"]["miou"])
+            trivial.append(other["miou"] if other else math.nan)
+        else:
+            rooms.append(unpack(result["rooms"]["values"], "<f4", -1, 3)[:, :1].astype(np.float64))
+            values.append(scores["model"]["abs_rel"]["mean"])
+            trivial.append(other["abs_rel"]["mean"] if other else math.nan)
+    return Cell(start, fraction, np.array(values), np.stack(rooms), float(np.mean(trivial)), study.choice(start, fraction),
+                len(study.trials(start, fraction)))
+
+
+def score(task: str, counts: np.ndarray) -> np.ndarray:
+    """The score of added-up rooms.
+
+    Args:
+        counts: (..., classes, 3) pixels right, true and predicted; or (..., 2): sum of AbsRel and number of rooms.
+    """
+    if task == "depth":
+        return np.asarray(counts[..., 0] / counts[..., 1])
+    right, true, predicted = np.moveaxis(counts, -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou = np.where(true > 0, right / (true + predicted - right), np.nan)
+    present = (true > 0).sum(-1)
+    return np.asarray(np.nansum(iou, axis=-1) / np.where(present, present, np.nan))
+
+
+def _stacked(task: str, cell: Cell) -> np.ndarray:
+    """(rooms, seeds, ...): rooms first, as they are drawn."""
+    rooms = cell.rooms
+    if task == "depth":
+        rooms = np.concatenate([rooms, np.ones_like(rooms)], axis=-1)
+    return np.moveaxis(rooms, 0, 1)
+
+
+def _contrast(config: StudyConfig, reference: Cell, other: Cell) -> Contrast:
+    """Positive: the reference is better (AbsRel is turned round)."""
+    sign = -1.0 if config.task == "depth" else 1.0
+    differences = sign * (reference.values - other.values)
+    both = np.stack([_stacked(config.task, reference), _stacked(config.task, other)], axis=1)  # (rooms, 2, seeds, ...)
+
+    def difference(summed: np.ndarray) -> np.ndarray:
+        found = score(config.task, summed).mean(axis=-1)  # over seeds
+        return sign * (found[:, 0] - found[:, 1])
+
+    return Contrast(other.start, other.fraction, student_interval(differences), resampled(both, difference), two_sided(differences), math.nan)
+
+
+def two_sided(differences: np.ndarray) -> float:
+    """Student's t test of a mean of 0; NaN with fewer than two numbers."""
+    count = len(differences)
+    if count < 2:
+        return math.nan
+    spread = float(differences.std(ddof=1))
+    if spread == 0:
+        return 0.0 if differences.mean() else 1.0
+    return 2 * (1 - student_cdf(abs(float(differences.mean())) / (spread / math.sqrt(count)), count - 1))
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's step-down correction; NaN stays."""
+    known = sorted((value, k) for k, value in enumerate(p) if math.isfinite(value))
+    corrected, most = [math.nan] * len(p), 0.0
+    for rank, (value, k) in enumerate(known):
+        most = max(most, min(1.0, value * (len(known) - rank)))
+        corrected[k] = most
+    return corrected
+
+
+def text_of(found: Findings) -> str:
+    """The findings as a table, with what was decided before and after."""
+    config, metric = found.config, METRIC[found.config.task]
+    lines = [f"{config.name}: {config.question}",
+             f"{'exploratory' if config.is_exploratory else 'primary endpoint'}: {config.endpoint}",
+             f"{config.rooms.test_rooms} test rooms with furniture models and materials that nobody trained on; {found.seeds} of "
+             f"{config.seeds} seeds, each with its own pre-training, labels and order; {config.pretrain_steps * config.pretrain_batch:,} "
+             f"frames of pre-training for all; rate, layer decay and length chosen per start on validation rooms out of "
+             f"{config.tune.trials} trials; the last step is scored{'; the encoder is frozen' if config.freeze == -1 else ''}"]
+    if config.task == "depth":
+        lines.append("favours depth targets by construction")
+    width = max(len(label_of(start)) for start in config.starts)
+    for fraction in config.fractions:
+        rooms = math.ceil(fraction * config.rooms.train_rooms - 1e-9)
+        lines.append(f"\nlabels of {rooms} rooms ({fraction:.0%}), {rooms * config.rooms.train_views} frames")
+        lines.append(f"  {'':{width}}  {metric + ', mean [95 % over seeds]':>32}  {'rate':>7} {'decay':>5} {'length':>6}")
+        for start in config.starts:
+            cell = found.cells[start, fraction]
+            lines.append(f"  {label_of(start):{width}}  {said(cell.over_seeds):>32}  {cell.choice['learning_rate']:7.3g} "
+                         f"{cell.choice['layer_decay']:5.2g} {cell.choice['length']:6.2g}")
+        name = "most frequent class" if config.task == "segment" else "mean per pixel"
+        lines.append(f"  {name:{width}}  {found.cells[config.reference, fraction].trivial:>32.3f}")
+    lines.append(f"\n{label_of(config.reference)} minus ...{' (turned round: positive is better)' if config.task == 'depth' else ''}")
+    for c in found.contrasts:
+        p = "" if not math.isfinite(c.p) else f"p {c.p:.3f}, Holm {c.p_holm:.3f}"
+        lines.append(f"  {label_of(c.other):{width}} at {c.fraction:4.0%}: {said(c.over_seeds, '+')} over seeds, "
+                     f"[{c.over_rooms.low:+.3f}, {c.over_rooms.high:+.3f}] over rooms, {p}: {c.verdict}")
+    if not found.is_whole:
+        lines.append(f"not whole: {found.seeds} of {config.seeds} seeds")
+    return "\n".join(lines)
+
+
+def said(estimate: Estimate, sign: str = "") -> str:
+    """A mean and its interval."""
+    if estimate.low is None:
+        return f"{estimate.mean:{sign}.3f} ({estimate.words})"
+    return f"{estimate.mean:{sign}.3f} [{estimate.low:{sign}.3f}, {estimate.high:{sign}.3f}]"
+
+
+def as_values(found: Findings) -> dict[str, Any]:
+    """Plain JSON values of the findings."""
+    config = found.config
+    return {"name": config.name, "question": config.question, "endpoint": config.endpoint, "is_exploratory": config.is_exploratory,
+            "seeds": found.seeds, "is_whole": found.is_whole, "planned_runs": planned_runs(config), "metric": METRIC[config.task],
+            "cells": [{"start": c.start, "label": label_of(c.start), "is_pretrained_here": is_pretrained_here(c.start),
+                       "fraction": c.fraction, "values": c.values.tolist(), "over_seeds": c.over_seeds.as_dict(),
+                       "trivial": c.trivial, "choice": c.choice, "trials": c.trials} for c in found.cells.values()],
+            "contrasts": [{"reference": config.reference, "other": c.other, "fraction": c.fraction, "over_seeds": c.over_seeds.as_dict(),
+                           "over_rooms": c.over_rooms.as_dict(), "p": c.p if math.isfinite(c.p) else None,
+                           "p_holm": c.p_holm if math.isfinite(c.p_holm) else None, "verdict": c.verdict} for c in found.contrasts]}
+
+
+__all__ = ["Cell", "Contrast", "Findings", "as_values", "findings", "holm", "text_of"]

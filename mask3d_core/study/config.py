@@ -1,0 +1,231 @@
+"""What a study is: which starts, how many labels, how often, on which rooms, and what was decided before it ran."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mask3d_core.errors import ConfigError
+from mask3d_core.models.config import CONTROLS
+from mask3d_core.models.heads import HeadConfig
+from mask3d_core.training.config import FitConfig, PretrainConfig, from_dict, pretrain_config, to_dict
+from mask3d_core.training.finetune_config import FinetuneConfig, finetune_config
+
+RANDOM = "random"
+LABELS = {
+    RANDOM: "random", "mask3d": "Mask3D", "mask3d;inputs=[\"rgb\"];ratios=[[0.8,1.0]]": "Mask3D without depth input",
+    "rgb-to-depth": "unmasked RGB to depth", "multimae": "RGB + depth targets (MultiMAE-style)", "mae": "MAE",
+    "depth-only": "depth only",
+}
+SHORT = {"inputs": "model.inputs", "targets": "model.targets", "fusion": "model.fusion", "anchor": "model.anchor",
+         "target": "model.target", "ratios": "mask.ratios", "loss": "loss.kind", "counted": "loss.counted", "normal": "loss.normal",
+         "gradient": "loss.gradient", "multi_scale": "loss.multi_scale"}
+"""What may stand after a control's name, and the key of the configuration that it changes."""
+
+
+@dataclass(frozen=True)
+class RoomsData:
+    """The rooms of a study. Test rooms hold out furniture models and materials; no encoder sees them, unlabelled included.
+
+    Args:
+        train_rooms, val_rooms, test_rooms: how many.
+        train_views, held_out_views: frames of each.
+        seed: train rooms; the others take the next two.
+        sensor: share of frames whose depth passes through a Kinect-like sensor.
+    """
+
+    train_rooms: int = 3000
+    val_rooms: int = 100
+    test_rooms: int = 300
+    train_views: int = 4
+    held_out_views: int = 2
+    seed: int = 400
+    sensor: float = 0.35
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """What is chosen per start and label fraction on validation frames, with the same number of trials for everyone.
+
+    Args:
+        learning_rates: peak rates for 256 frames per step.
+        layer_decays: of the encoder.
+        lengths: multiples of ``finetune_steps``, tried with the best of the others. The longest lets a random start reach its
+            plateau.
+        seed: of the labels and the order in the trials; no seed of the study.
+    """
+
+    learning_rates: tuple[float, ...] = (4e-3, 1.6e-2, 6.4e-2)
+    layer_decays: tuple[float, ...] = (0.7, 1.0)
+    lengths: tuple[float, ...] = (1.0, 4.0)
+    seed: int = 1000
+
+    @property
+    def trials(self) -> int:
+        """How many runs each start gets."""
+        return len(self.learning_rates) * len(self.layer_decays) + len(self.lengths) - 1
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A whole study.
+
+    Args:
+        name: for its files.
+        question: what it asks, in a sentence.
+        endpoint: the primary number, named before running.
+        preset: size of the models.
+        starts: "random", a control's name, a control with changes ("mask3d;loss=l2;ratios=[[0.5,0.8]]"), "timm:<name>" or a
+            checkpoint. Everything but random, timm and checkpoints is pre-trained here, on the same frames, as many for all.
+        reference: the start that the others are compared with.
+        fractions: shares of the training rooms whose labels are used.
+        seeds: each repeats pre-training and fine-tuning.
+        task: of fine-tuning.
+        freeze: -1: a frozen probe.
+        is_exploratory: False only where the endpoint was named before and is the study's only one.
+        rooms: the data. tune: what is chosen on validation.
+        pretrain_steps, pretrain_batch, pretrain_rate: the same for all that are pre-trained.
+        finetune_steps, finetune_batch: of fine-tuning; lengths of the tuning multiply the first.
+        head: of fine-tuning.
+    """
+
+    name: str = "primary"
+    question: str = "Does Mask3D's pre-training make an RGB encoder better at naming things when labels are few?"
+    endpoint: str = "semantic mIoU on test rooms, Mask3D minus each other start, at each label fraction"
+    preset: str = "micro"
+    starts: tuple[str, ...] = (RANDOM, "mask3d", "rgb-to-depth", "mae")
+    reference: str = "mask3d"
+    fractions: tuple[float, ...] = (0.01, 0.1)
+    seeds: int = 5
+    task: str = "segment"
+    freeze: int = 0
+    is_exploratory: bool = False
+    rooms: RoomsData = field(default_factory=RoomsData)
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    pretrain_steps: int = 1200
+    pretrain_batch: int = 32
+    pretrain_rate: float = 8e-3
+    finetune_steps: int = 300
+    finetune_batch: int = 16
+    head: HeadConfig = field(default_factory=lambda: HeadConfig("linear", cells=2))
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong, one line each."""
+        found = [f"{name} must be at least 1; got {getattr(self, name)}" for name in (
+            "seeds", "pretrain_steps", "pretrain_batch", "finetune_steps", "finetune_batch") if getattr(self, name) < 1]
+        if len(set(self.starts)) != len(self.starts) or not self.starts:
+            found.append(f"starts must be different ones; got {self.starts}")
+        if self.reference not in self.starts:
+            found.append(f"reference must be one of the starts; got {self.reference!r}")
+        if not self.fractions or any(not 0 < f <= 1 for f in self.fractions):
+            found.append(f"fractions must lie in 0..1, above 0; got {self.fractions}")
+        if self.task not in ("segment", "depth"):
+            found.append(f"a study's task is segment or depth; got {self.task!r}")
+        if 1.0 not in self.tune.lengths:
+            found.append(f"tune.lengths must hold 1, the length at which rates are compared; got {self.tune.lengths}")
+        for start in self.starts:
+            if is_pretrained_here(start):
+                try:
+                    self.pretraining(start, 0, Path("."))
+                except ConfigError as problem:
+                    found += [f"start {start}: {line}" for line in problem.problems]
+        return found
+
+    def validate(self) -> StudyConfig:
+        """Itself, or a ConfigError that lists all problems at once."""
+        found = self.problems()
+        if found:
+            raise ConfigError(found, "study")
+        return self
+
+    def pretraining(self, start: str, seed: int, store: Path) -> PretrainConfig:
+        """The pre-training of a start.
+
+        Raises:
+            ConfigError: an unknown control or key.
+        """
+        control, *changes = start.split(";")
+        if control not in CONTROLS:
+            raise ConfigError(f"a start is {RANDOM}, one of {', '.join(CONTROLS)} (with changes after ;), timm:<name> or a "
+                              f"checkpoint; got {start!r}")
+        base = pretrain_config(self.preset, control)
+        values = to_dict(base)
+        for change in changes:
+            key, _, text = change.partition("=")
+            *parents, last = SHORT.get(key, key).split(".")
+            place: Any = values
+            for name in parents:
+                place = place.get(name, {}) if isinstance(place, dict) else {}
+            if last not in place:
+                raise ConfigError(f"unknown key {key!r}; short ones are {', '.join(SHORT)}")
+            try:
+                place[last] = json.loads(text)
+            except ValueError:
+                place[last] = text
+        made = from_dict(PretrainConfig, values, start)
+        fit = replace(made.fit, steps=self.pretrain_steps, batch_size=self.pretrain_batch, learning_rate=self.pretrain_rate, seed=seed,
+                      eval_every=0, save_every=max(1, self.pretrain_steps // 4))
+        return replace(made, data=str(store), name=f"{self.preset}/{start}", mask=replace(made.mask, seed=seed), fit=fit,
+                       preview=0, eval_frames=64).validate()
+
+    def finetuning(self, start: str, fraction: float, seed: int, stores: dict[str, Path], choice: dict[str, float]) -> FinetuneConfig:
+        """A fine-tuning run.
+
+        Args:
+            start: as ``open_start`` wants it: "random", "timm:...", or the path of a run.
+            stores: "train", "val" and "test".
+            choice: learning_rate, layer_decay and length.
+        """
+        model = pretrain_config(self.preset).model
+        fit = FitConfig(steps=max(1, round(self.finetune_steps * choice["length"])), batch_size=self.finetune_batch,
+                        learning_rate=choice["learning_rate"], beta2=0.999, seed=seed, warmup=0.1, log_every=50)
+        return finetune_config(self.task, data=str(stores["train"]), validation_data=str(stores["val"]), test_data=str(stores["test"]),
+                               start=start, shape=model.rgb, image_size=model.image_size, head=self.head, label_fraction=fraction,
+                               label_seed=seed, freeze=self.freeze, layer_decay=choice["layer_decay"], eval_frames=0, preview=0,
+                               fit=fit, name=f"{self.name}/{self.task}")
+
+
+def is_pretrained_here(start: str) -> bool:
+    """Whether the study trains this start itself."""
+    return start != RANDOM and not start.startswith(("timm:", "random:", "step-zero:")) and not is_checkpoint(start)
+
+
+def is_checkpoint(start: str) -> bool:
+    """Whether a start is a path."""
+    return start.split(";")[0] not in CONTROLS and (Path(start).exists() or Path(f"{start}.json").exists())
+
+
+def label_of(start: str) -> str:
+    """What tables call a start."""
+    return LABELS.get(start) or (start if not is_pretrained_here(start) else start.replace("mask3d;", "Mask3D, "))
+
+
+def fingerprint(values: Any) -> str:
+    """A short hash of plain values or of a configuration."""
+    plain = values if isinstance(values, (dict, list, str)) else to_dict(values)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+WITHOUT_DEPTH = 'mask3d;inputs=["rgb"];ratios=[[0.8,1.0]]'
+_PROBE = dict(freeze=-1, fractions=(0.1,), seeds=3, is_exploratory=True)
+STUDIES: dict[str, StudyConfig] = {
+    "primary": StudyConfig(),
+    "starts": StudyConfig(
+        "starts", "Which of the starts helps?", "none: exploratory",
+        starts=(RANDOM, "mask3d", WITHOUT_DEPTH, "rgb-to-depth", "multimae", "mae"), seeds=3, is_exploratory=True),
+    "depth": StudyConfig("depth", "The same for depth from colour, which favours depth targets by construction.", "none: exploratory",
+                         task="depth", seeds=3, is_exploratory=True),
+    "factors": StudyConfig(
+        "factors", "Which choice of ours matters? One factor at a time from the default, read off a frozen encoder.",
+        "none: exploratory",
+        starts=(RANDOM, "mask3d", "mask3d;loss=l2", "mask3d;loss=berhu", "mask3d;counted=all", "mask3d;fusion=concat_channels",
+                "mask3d;fusion=concat_tokens", "mask3d;normal=0.5", "mask3d;multi_scale=0.5", "mask3d;gradient=0.5",
+                'mask3d;target={"normalisation":"standardised","representation":"log","reference_focal":104.0}'), **_PROBE),
+    "ratios": StudyConfig(
+        "ratios", "How much to hide? RGB ratio by depth ratio, read off a frozen encoder.", "none: exploratory",
+        starts=("mask3d", *(f"mask3d;ratios=[[{a},{b}]]" for a in (0.0, 0.4, 0.8, 0.95) for b in (0.4, 0.8, 0.95, 1.0)
+                            if (a, b) != (0.8, 0.8))), **_PROBE),
+}

@@ -1,0 +1,40 @@
+"""The rooms of a study as stores: rendered once, reused by every run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from mask3d_core.prepare import PrepareConfig, prepare
+from mask3d_core.sources.rooms import Rooms
+from mask3d_core.store import Store
+from mask3d_core.study.config import RoomsData, StudyConfig, fingerprint
+from mask3d_core.training.config import pretrain_config
+
+SPARE = 16  # pixels by which stored frames are larger than the training size, so that crops can move
+
+
+def study_stores(config: StudyConfig, folder: Path, show: bool = True) -> dict[str, Path]:
+    """Render what is not there yet.
+
+    Args:
+        folder: where stores go; studies with the same rooms share them.
+
+    Returns:
+        "train", "val" and "test" to a store's folder.
+    """
+    size = pretrain_config(config.preset).model.image_size
+    made: dict[str, Path] = {}
+    for number, part in enumerate(("train", "val", "test")):
+        source = rooms_of(config.rooms, part, number, size)
+        made[part] = Path(folder) / f"rooms-{part}-{fingerprint({**asdict(source.config), 'count': source.count})}"
+        prepare(source, made[part], PrepareConfig(size[0] + SPARE, size[1] + SPARE, split=part), progress=show)
+        Store(made[part])
+    return made
+
+
+def rooms_of(rooms: RoomsData, part: str, number: int, size: tuple[int, int]) -> Rooms:
+    """The source of one part."""
+    views = rooms.train_views if part == "train" else rooms.held_out_views
+    return Rooms(count=getattr(rooms, f"{part}_rooms") * views, seed=rooms.seed + number, height=size[0] + SPARE,
+                 width=size[1] + SPARE, views_per_room=views, sensor=rooms.sensor, pool="test" if part == "test" else "train")

@@ -1,0 +1,34 @@
+"""Reading a fine-tuned model, whatever its task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mask3d_core.errors import CheckpointError
+from mask3d_core.models.dense import DenseConfig, DenseModel
+from mask3d_core.models.detector import Detector, DetectorConfig
+from mask3d_core.training.checkpoint import KINDS, read_json, read_model, stem
+
+
+def load_finetuned(path: str | Path) -> tuple[Any, dict[str, Any]]:
+    """Rebuild a fine-tuned model from its two files, in evaluation mode on the CPU.
+
+    Args:
+        path: NAME, NAME.safetensors, NAME.json or a run folder (its ``latest``).
+
+    Returns:
+        The model (``DenseModel`` or ``Detector``) and its record; ``record["task"]`` says what it does.
+
+    Raises:
+        CheckpointError: missing, cut short, no fine-tuned model, or written by a newer version.
+    """
+    name = stem(path)
+    json_path = name.with_name(name.name + ".json")
+    kind = read_json(json_path).get("kind")
+    if kind == DenseModel.kind:
+        return read_model(path, kind, DenseConfig, DenseModel)
+    if kind == Detector.kind:
+        return read_model(path, kind, DetectorConfig, Detector)
+    raise CheckpointError("a fine-tuned model", KINDS.get(kind, f"kind {kind!r}"),
+                          "Make one with `mask3d finetune RUN --start CKPT --data STORE`.", json_path)

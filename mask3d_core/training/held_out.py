@@ -1,0 +1,101 @@
+"""Frames that nobody trains on, read batch by batch in a fixed order, so that scoring never holds a data set in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import torch
+
+from mask3d_core.batches import AugmentConfig, Batch, StoreBatches
+from mask3d_core.errors import ConfigError
+from mask3d_core.store import Store
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Some frames of a store, without augmentation.
+
+    Args:
+        store: a prepared store.
+        indices: int64 (k,), which frames, in this order.
+        size: (height, width) they are fitted to.
+        labels: which of "semantic" and "instance" are read too.
+        batch_size: frames at a time.
+        device: where batches live.
+    """
+
+    store: Store
+    indices: np.ndarray
+    size: tuple[int, int]
+    labels: tuple[str, ...] = ()
+    batch_size: int = 8
+    device: torch.device | str = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[tuple[Batch, list[str]]]:
+        """Batches with the sequence of each frame."""
+        reader = StoreBatches(self.store, self.indices, self.batch_size, self.size, AugmentConfig.none(), 0, self.device,
+                              labels=self.labels)
+        for start in range(0, len(self.indices), self.batch_size):
+            part = self.indices[start:start + self.batch_size]
+            yield reader.frames(part), [self.store.sequence(int(i)) for i in part]
+
+    def first(self, count: int) -> Batch | None:
+        """The first frames as one batch; None without any."""
+        count = min(count, len(self.indices))
+        if not count:
+            return None
+        reader = StoreBatches(self.store, self.indices, count, self.size, AugmentConfig.none(), 0, self.device, labels=self.labels)
+        return reader.frames(self.indices[:count])
+
+
+def part_of(config, split: str) -> tuple[Store, np.ndarray]:
+    """The store and the frames of a part of a fine-tuning run's data.
+
+    Args:
+        config: a ``FinetuneConfig``.
+        split: "train", "val" or "test".
+
+    Returns:
+        The store and int64 indices, ascending; none where the data has no such part.
+
+    Raises:
+        ConfigError: ``hold_out`` fits no sequence, or every one.
+        StoreError: a store that is missing or damaged.
+    """
+    store = Store(config.data)
+    if config.hold_out:
+        names = [store.sequence(int(np.flatnonzero(store.sequence_index == k)[0])) for k in range(store.header.sequences)]
+        tests = [any(fnmatchcase(name, pattern) for pattern in config.hold_out) for name in names]
+        if all(tests) or not any(tests):
+            raise ConfigError(f"hold_out {list(config.hold_out)} fits {'every' if all(tests) else 'no'} sequence of {store.path} "
+                              f"({', '.join(names[:3])}, ...)")
+        is_test = np.array(tests)[store.sequence_index]
+        return store, np.flatnonzero({"train": ~is_test, "test": is_test}.get(split, np.zeros(len(store), bool))).astype(np.int64)
+    other = {"val": config.validation_data, "test": config.test_data}.get(split, "")
+    if not other:
+        return store, store.indices(split)
+    store = Store(other)
+    indices = store.indices(split)
+    return store, indices if len(indices) else store.indices("all")
+
+
+def held_out(config, split: str, labels: tuple[str, ...], limit: int = 0, batch_size: int = 8,
+             device: torch.device | str = "cpu") -> HeldOut:
+    """The frames of a part of a fine-tuning run's data, evenly thinned to ``limit`` (0 = all).
+
+    Raises:
+        ConfigError: there are none.
+    """
+    store, indices = part_of(config, split)
+    if not len(indices):
+        counts = ", ".join(f"{k} {v}" for k, v in store.header.split_counts.items())
+        raise ConfigError(f"the store {store.path} has no frames in split {split!r} ({counts})")
+    if limit and len(indices) > limit:
+        indices = indices[np.linspace(0, len(indices) - 1, limit).round().astype(int)]
+    return HeldOut(store, indices, config.image_size, labels, batch_size, device)

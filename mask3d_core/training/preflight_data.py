@@ -1,0 +1,175 @@
+"""What a pre-flight asks of the frames and their labels: scenes, classes, holes. See :mod:`mask3d_core.training.preflight`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mask3d_core.doctor.report import Finding, many
+from mask3d_core.frames import IGNORE_LABEL
+from mask3d_core.models.starts import Start
+from mask3d_core.objects import thing_classes
+from mask3d_core.splits import BY_TIME
+from mask3d_core.store import Store
+from mask3d_core.training.finetune_config import FinetuneConfig
+
+LOOKED_AT = {"train": 200, "val": 60, "test": 60}  # frames whose labels and depth are read, evenly spread
+FEW_FRAMES = 8  # labelled training frames below which a score tells little of a recipe
+NAMED = 6  # classes that are named in a line
+
+
+@dataclass
+class Parts:
+    """What the questions are asked about; each is there once it could be opened.
+
+    Args:
+        config: of the run.
+        start: the opened encoder.
+        frames: part ("train", "val", "test") to its store and int64 (k,) indices.
+        used: int64 (k,), the training frames whose labels are used.
+    """
+
+    config: FinetuneConfig
+    start: Start | None = None
+    frames: dict[str, tuple[Store, np.ndarray]] = field(default_factory=dict)
+    used: np.ndarray | None = None
+
+    @property
+    def store(self) -> Store:
+        """Of the training frames."""
+        return self.frames["train"][0]
+
+    def looked_at(self, part: str) -> tuple[Store, np.ndarray]:
+        """The frames of a part that are read: of the training frames only those whose labels are used."""
+        store, indices = self.frames[part]
+        indices = self.used if part == "train" else indices
+        most = min(len(indices), LOOKED_AT[part])
+        return store, indices[np.unique(np.linspace(0, len(indices) - 1, most).round().astype(int))] if most else indices
+
+
+def _keys(store: Store, indices: np.ndarray) -> set[str]:
+    return set(store.sequence_keys(indices)) if len(indices) else set()
+
+
+def check_scenes(parts: Parts) -> Finding:
+    """No sequence in two parts."""
+    store, train = parts.frames["train"]
+    sequences = {part: len(np.unique(s.sequence_index[indices])) for part, (s, indices) in parts.frames.items()}
+    torn = {}
+    for part in ("val", "test"):
+        other, indices = parts.frames[part]
+        torn[part] = sum(key in _keys(store, train) for key in _keys(other, indices))
+        if store.header.split_kind != BY_TIME and other.header.split_kind == BY_TIME:  # its keys carry ranges of frames
+            torn[part] = int(other.is_seen(indices, sorted(_keys(store, train))).any())
+    if any(torn.values()):
+        said = ", ".join(f"{many(count, 'sequence')} of the {part} part" for part, count in torn.items() if count)
+        return Finding("scenes", "error", f"{said} also train; a score on them would be of rooms seen in training. Split by sequence: "
+                       "prepare the store again with split=auto", {**sequences, **{f"torn_{k}": v for k, v in torn.items()}})
+    if store.header.split_kind == BY_TIME and not parts.config.hold_out:
+        return Finding("scenes", "warn", f"{store.header.split_rule}: scores will be of a room seen in training. A second recording "
+                       "would say more", sequences)
+    return Finding("scenes", "ok", f"no scene is in two parts: {sequences['train']} train, {sequences['val']} validate, "
+                   f"{sequences['test']} test", sequences)
+
+
+def check_labelled_frames(parts: Parts) -> Finding:
+    config, used = parts.config, len(parts.used)
+    sequences = len(np.unique(parts.store.sequence_index[parts.used]))
+    passes = config.fit.steps * config.fit.batch_size * config.fit.accumulate / used
+    said = (f"{config.label_fraction:.0%} of the training scenes: {many(sequences, 'scene')}, {many(used, 'labelled frame')}, each seen "
+            f"about {passes:.3g} times")
+    numbers = {"frames": used, "sequences": sequences, "passes": passes}
+    if used < FEW_FRAMES:
+        return Finding("labelled frames", "warn", said + ". So few tell little: raise label_fraction, or repeat with other label_seeds",
+                       numbers)
+    return Finding("labelled frames", "ok", said, numbers)
+
+
+def check_labels(parts: Parts) -> list[Finding]:
+    """Ids beyond the classes; classes that are never learned or never measured; what is not scored."""
+    names = parts.store.header.class_names
+    counts, looked, empty, objects = {}, {}, 0, 0
+    things = thing_classes(parts.config.detect.things, names) if parts.config.task == "detect" else ()
+    for part in parts.frames:
+        store, chosen = parts.looked_at(part)
+        counts[part], looked[part] = np.zeros(256, np.int64), len(chosen)
+        for index in chosen:
+            ids = store.semantic[index]
+            here = np.bincount(ids.ravel(), minlength=256)
+            counts[part] += here
+            empty += part == "train" and not here[:IGNORE_LABEL].sum()
+            if things and part == "train" and store.instance is not None:
+                objects += len(np.setdiff1d(store.instance[index][np.isin(ids, things)], [0]))
+    words = f"looked at {looked['train']} training, {looked['val']} validation and {looked['test']} test frames"
+    beyond = sorted({int(k) for part in counts for k in np.flatnonzero(counts[part][:IGNORE_LABEL])} - set(range(len(names))))
+    if beyond:
+        return [Finding("labels", "error", f"ids {', '.join(map(str, beyond[:NAMED]))} have no class name ({len(names)} classes, 0.."
+                        f"{len(names) - 1}): the class map does not fit this data set ({words})", {"beyond": beyond})]
+    train = counts["train"][:len(names)]
+    found = []
+    if not train.sum():
+        return [Finding("labels", "error", f"no pixel of the used training frames has a class ({words})", {"frames": looked["train"]})]
+    never = [k for k in range(len(names)) if not train[k] and (counts["val"][k] or counts["test"][k])]
+    nowhere = [k for k in range(len(names)) if not any(counts[part][k] for part in counts)]
+    share = {name: float(count / train.sum()) for name, count in zip(names, train)}
+    numbers = {"share": share, "looked_at": looked, "never_learned": [names[k] for k in never],
+               "nowhere": [names[k] for k in nowhere], "frames_without_labels": empty}
+    most = max(share, key=share.get)
+    said = f"{len(names)} classes, all ids have a name; most frequent in the used labels: {most}, {share[most]:.0%} of the pixels"
+    if nowhere:
+        said += f"; nowhere: {_some([names[k] for k in nowhere])}"
+    if never:
+        found.append(Finding("labels", "warn", f"never in the used training labels, but scored: {_some([names[k] for k in never])}. Their "
+                             f"IoU will be 0; use more labels. {said} ({words})", numbers))
+    else:
+        found.append(Finding("labels", "ok", f"{said} ({words})", numbers))
+    if things:
+        found.append(_objects(parts, things, objects, looked["train"]))
+    return found
+
+
+def _objects(parts: Parts, things: tuple[int, ...], objects: int, looked: int) -> Finding:
+    names = parts.store.header.class_names
+    said = f"{objects} objects of {_some([names[k] for k in things])} in {many(looked, 'training frame')}"
+    if not objects:
+        return Finding("objects", "error", said + ": there is nothing to detect; name other classes in detect.things, or use more labels")
+    return Finding("objects", "ok", said, {"objects": objects, "things": [names[k] for k in things]})
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def check_holes(parts: Parts) -> Finding:
+    """What is not labelled, not measured, and therefore not scored."""
+    unlabelled, unmeasured, far, pixels, looked = 0, 0, 0, 0, 0
+    has_labels = parts.config.task != "depth" and parts.store.semantic is not None
+    for part in parts.frames:
+        store, chosen = parts.looked_at(part)
+        limit = parts.config.depth.max_depth * store.header.depth_units_per_metre
+        looked += len(chosen)
+        for index in chosen:
+            depth = store.depth[index]
+            pixels += depth.size
+            unmeasured += int((depth == 0).sum())
+            far += int((depth > limit).sum())
+            if has_labels:
+                unlabelled += int((store.semantic[index] == IGNORE_LABEL).sum())
+    numbers = {"unlabelled": unlabelled / pixels, "unmeasured": unmeasured / pixels, "looked_at": looked}
+    measured = f"{unmeasured / pixels:.1%} of the pixels were never measured"
+    if has_labels:
+        share = unlabelled / pixels
+        said = f"{share:.1%} of the pixels have no class: neither learned from nor scored. {measured}, which matters not: only colour is fed"
+        if parts.config.task == "detect":
+            said += "; detection learns them as background"
+    else:
+        share = (unmeasured + far) / pixels
+        numbers["beyond_range"] = far / pixels
+        said = (f"{measured} and {far / pixels:.1%} lie beyond {parts.config.depth.max_depth:g} m: neither learned from nor scored")
+    if share == 1:
+        return Finding("holes", "error", f"{said}. Nothing is left to learn from", numbers)
+    return Finding("holes", "warn" if share > 0.5 else "ok", f"{said} ({many(looked, 'frame')} looked at)", numbers)
+
+
+__all__ = ["LOOKED_AT", "Parts", "check_holes", "check_labelled_frames", "check_labels", "check_scenes"]

@@ -1,0 +1,91 @@
+"""A study in one figure: scores by start and label fraction, every seed a dot, with intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mask3d_viz import style
+from mask3d_viz.curves import figure_image
+
+
+def study_figure(values: dict[str, Any], *, theme: str = "light"):
+    """The figure of a study.
+
+    Args:
+        values: as ``study.analysis.as_values`` gives them.
+
+    Returns:
+        A matplotlib figure: left the score over the share of labels, right the reference minus each other start.
+    """
+    from matplotlib.figure import Figure
+
+    colors = style.theme(theme)
+    ink, muted, paper = (colors[k] for k in ("ink", "muted", "paper"))
+    figure = Figure(figsize=(12.5, 5.0), facecolor=paper, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    for axis in (left, right):
+        axis.set_facecolor(paper)
+        axis.tick_params(colors=ink, labelsize=12)
+        for name, spine in axis.spines.items():
+            spine.set_visible(name in ("left", "bottom"))
+            spine.set_color(muted)
+    _scores(left, values, ink, muted, style.SERIES[theme])
+    _differences(right, values, muted, style.SERIES[theme], ink)
+    state = "" if values["is_whole"] else f", so far {values['seeds']} seed(s)"
+    figure.suptitle(f"{values['question']}{' (exploratory)' if values['is_exploratory'] else ''}{state}", color=ink, fontsize=14,
+                    fontweight="bold")
+    return figure
+
+
+def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[str, ...]) -> None:
+    fractions = sorted({c["fraction"] for c in values["cells"]})
+    starts = list(dict.fromkeys(c["start"] for c in values["cells"]))
+    places = {f: k for k, f in enumerate(fractions)}
+    for number, start in enumerate(starts):
+        color, shift = series[number % len(series)], 0.16 * (number - (len(starts) - 1) / 2)
+        cells = {c["fraction"]: c for c in values["cells"] if c["start"] == start}
+        xs = [places[f] + shift for f in fractions]
+        means = [cells[f]["over_seeds"]["mean"] for f in fractions]
+        low = [cells[f]["over_seeds"]["low"] for f in fractions]
+        high = [cells[f]["over_seeds"]["high"] for f in fractions]
+        axis.plot(xs, means, "o", color=color, markersize=9, label=cells[fractions[0]]["label"], zorder=3)
+        for x, a, b, f in zip(xs, low, high, fractions):
+            if a is not None:
+                axis.plot([x, x], [a, b], color=color, linewidth=2.5, zorder=2)
+            seeds = cells[f]["values"]
+            axis.plot(np.full(len(seeds), x), seeds, "_", color=color, markersize=9, alpha=0.75, zorder=2)
+    trivial = [c["trivial"] for c in values["cells"] if np.isfinite(c["trivial"])]
+    if trivial:
+        axis.axhline(float(np.mean(trivial)), color=muted, linestyle=":", linewidth=1.8)
+        axis.text(len(fractions) - 0.5, float(np.mean(trivial)), "trivial answer ", color=muted, fontsize=11, va="bottom", ha="right")
+    axis.set_xticks(range(len(fractions)), [f"labels of {f:.0%} of the rooms" for f in fractions])
+    axis.set_xlim(-0.5, len(fractions) - 0.5)
+    axis.set_ylabel(f"{values['metric']} on test rooms", color=ink, fontsize=13)
+    legend = axis.legend(frameon=False, fontsize=12, loc="upper left" if values["metric"] == "mIoU" else "upper right")
+    for text in legend.get_texts():
+        text.set_color(ink)
+
+
+def _differences(axis, values: dict[str, Any], muted: str, series: tuple[str, ...], ink: str) -> None:
+    label_of = {c["start"]: c["label"] for c in values["cells"]}
+    rows = list(reversed(values["contrasts"]))
+    for y, row in enumerate(rows):
+        seeds, rooms = row["over_seeds"], row["over_rooms"]
+        color = {"higher": series[0], "lower": series[1]}.get(row["verdict"], muted)
+        if seeds["low"] is not None:
+            axis.plot([seeds["low"], seeds["high"]], [y + 0.12] * 2, color=color, linewidth=3)
+        axis.plot([rooms["low"], rooms["high"]], [y - 0.12] * 2, color=color, linewidth=3, alpha=0.5)
+        axis.plot(seeds["mean"], y, "o", color=color, markersize=9)
+    axis.axvline(0, color=muted, linewidth=1.2)
+    axis.set_yticks(range(len(rows)), [f"{label_of[r['other']]}, {r['fraction']:.0%}" for r in rows])
+    reference = label_of[rows[0]["reference"]] if rows else ""
+    axis.set_xlabel(f"{reference} minus the other, {values['metric']}" + (" (turned round)" if values["metric"] == "AbsRel" else ""),
+                    color=ink, fontsize=13)
+    axis.set_title("95 % over seeds (strong) and over rooms (pale)", color=muted, fontsize=11)
+
+
+def study_image(values: dict[str, Any], *, theme: str = "light") -> np.ndarray:
+    """:func:`study_figure` as uint8 (H, W, 3)."""
+    return figure_image(study_figure(values, theme=theme))

@@ -1,0 +1,208 @@
+"""A study in miniature: planned, run, stopped, resumed, read, drawn; and its statistics against answers known beforehand."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.evaluation.segmentation import scores_of
+from mask3d_core.store import Store
+from mask3d_core.study import analysis
+from mask3d_core.study.analysis import as_values, findings, holm, text_of, two_sided
+from mask3d_core.study.budget import fit_budget, measure
+from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of
+from mask3d_core.study.jobs import key_of, pack, per_room, unpack
+from mask3d_core.study.record import described
+from mask3d_core.study.runner import Study, planned_runs
+from mask3d_viz.study_view import study_image
+
+TINY = StudyConfig(
+    name="tiny", starts=("random", "mask3d"), fractions=(0.5,), seeds=2, rooms=RoomsData(6, 2, 3, 2, 2, 900), pretrain_steps=2,
+    pretrain_batch=2, finetune_steps=2, finetune_batch=2, tune=TuneConfig((4e-3,), (0.7, 1.0), (1.0, 2.0)))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    made = Study(TINY, folder / "runs" / "tiny", folder / "tiny.runs.jsonl", "cpu", workers=0)
+    assert made.run(show=False)
+    return made
+
+
+# ---- what is planned -------------------------------------------------------------------------------------------------
+
+
+def test_every_study_is_possible_and_says_what_it_asks():
+    for name, config in STUDIES.items():
+        assert config.validate() is config and config.name == name and config.question.endswith((".", "?"))
+        assert config.is_exploratory == (name != "primary")
+    primary = STUDIES["primary"]
+    assert len(primary.starts) == 4 and len(primary.fractions) == 2 and primary.seeds == 5 and primary.task == "segment"
+    assert len(STUDIES["ratios"].starts) == 16, "4 x 4, the default one of them"
+
+
+def test_all_starts_see_the_same_frames(tmp_path):
+    for start in STUDIES["starts"].starts:
+        if is_pretrained_here(start):
+            config = STUDIES["starts"].pretraining(start, 3, tmp_path)
+            assert (config.fit.steps, config.fit.batch_size, config.fit.learning_rate, config.fit.seed) == (1200, 32, 8e-3, 3)
+    without = STUDIES["starts"].pretraining(WITHOUT_DEPTH, 0, tmp_path)
+    assert without.model.inputs == ("rgb",) and without.model.targets == ("depth",) and without.mask.ratios == ((0.8, 1.0),)
+    mae = STUDIES["starts"].pretraining("mae", 0, tmp_path)
+    assert mae.mask.ratios == ((0.75, 1.0),) and mae.model.targets == ("rgb",)
+
+
+def test_test_rooms_hold_out_furniture_and_are_other_rooms(study):
+    sources = {part: Store(path).first_source for part, path in study.stores.items()}
+    assert sources["test"]["pool"] == "test" and sources["train"]["pool"] == sources["val"]["pool"] == "train"
+    assert len({source["seed"] for source in sources.values()}) == 3
+    job = study.finetuning("mask3d", 0.5, 1, {"learning_rate": 0.004, "layer_decay": 1.0, "length": 1.0}, "test")
+    assert job.config["label_seed"] == job.config["fit"]["seed"] == 1 and study.pretraining("mask3d", 1).key in job.config["start"]
+    trial = study.finetuning("mask3d", 0.5, 0, {"learning_rate": 0.004, "layer_decay": 1.0, "length": 1.0}, "val")
+    assert trial.config["label_seed"] == TINY.tune.seed and study.pretraining("mask3d", 0).key in trial.config["start"]
+
+
+def test_an_impossible_study_is_refused_at_once():
+    with pytest.raises(ConfigError) as caught:
+        replace(TINY, starts=("random", "mask4d", "mask3d;nonsense=1"), reference="mask3d", seeds=0, fractions=(2.0,)).validate()
+    text = " ".join(caught.value.problems)
+    assert len(caught.value.problems) == 5 and "mask4d" in text and "unknown key 'nonsense'" in text and "reference" in text
+    assert label_of("mask3d;loss=l2") == "Mask3D, loss=l2" and label_of("mae") == "MAE"
+
+
+def test_a_plan_says_runs_and_time_and_fits_a_budget():
+    cost = measure(TINY, "cpu", workers=2, steps=1)
+    assert planned_runs(TINY) == 2 * 1 + 2 * 3 + 2 * 2 and f"{planned_runs(TINY)} runs" in cost.text()
+    assert set(cost.gflops) == {"mask3d"} and cost.gflops["mask3d"] > 0
+    long = replace(cost, config=replace(TINY, seeds=5, finetune_steps=1000), finetune_seconds=100.0)
+    fitted, said = fit_budget(long, 0.9 * long.seconds / 60)
+    assert 3 <= fitted.config.seeds < 5 and fitted.seconds <= 0.9 * long.seconds and "seeds instead of more" in said[0]
+    fitted, said = fit_budget(long, 0.05 * long.seconds / 60)
+    assert fitted.config.seeds == 3 and fitted.config.finetune_steps < 1000 and "too short a study" in said[-1]
+    assert fitted.seconds == pytest.approx(0.05 * long.seconds, rel=0.05)
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_is_run_once(study):
+    assert study.status() == {"done": 12, "known": 12, "all": 12}
+    lines = study.record.read_text().splitlines()
+    again = Study(TINY, study.folder, study.record, "cpu", workers=0)
+    assert again.run(show=False) and study.record.read_text().splitlines() == lines
+    for line in map(json.loads, lines):
+        assert ("rooms" in line) == (line["split"] == "test") and "matrices" not in line.get("scores", {})
+    assert not list(study.folder.glob("finetune/*/latest.safetensors")), "a study keeps scores, not hundreds of models"
+
+
+def test_a_stopped_study_goes_on_and_weights_that_are_gone_are_made_again(study, tmp_path):
+    record = tmp_path / "tiny.runs.jsonl"
+    lines = study.record.read_text().splitlines()
+    kept = [line for line in lines if json.loads(line)["split"] != "test"]
+    record.write_text("\n".join(kept[:-1]) + "\n")
+    moved = Study(TINY, tmp_path / "runs" / "tiny", record, "cpu", workers=0)
+    assert moved.run(show=False)
+    assert sorted(r["key"] for r in moved.results.values()) == sorted(r["key"] for r in study.results.values()), "keys know no folder"
+    for key, result in moved.results.items():
+        if result["kind"] == "finetune":
+            assert result["scores"]["scores"]["model"]["miou"] == pytest.approx(study.results[key]["scores"]["scores"]["model"]["miou"])
+
+
+def test_a_run_that_fails_is_named(tmp_path):
+    config = replace(TINY, starts=("random", "timm:nonsense"), reference="random")
+    broken = Study(config, tmp_path / "runs" / "tiny", tmp_path / "x.runs.jsonl", "cpu", workers=0)
+    with pytest.raises(Mask3DError, match="val timm:nonsense 50% trial .* does not know a model"):
+        broken.run(show=False)
+
+
+def test_keys_know_what_was_run_and_not_where():
+    config = {"data": "a", "start": "b", "fit": {"seed": 1}}
+    assert key_of("finetune", config, "val", "x") == key_of("finetune", {**config, "data": "c"}, "val", "x")
+    assert key_of("finetune", config, "val", "x") != key_of("finetune", config, "val", "y") != key_of("finetune", config, "test", "x")
+    assert key_of("finetune", config, "val") != key_of("finetune", {**config, "fit": {"seed": 2}}, "val")
+
+
+# ---- what it says ----------------------------------------------------------------------------------------------------
+
+
+def test_findings_of_a_run_study(study, tmp_path):
+    found = findings(study)
+    assert found.seeds == 2 and found.is_whole and set(found.cells) == {("random", 0.5), ("mask3d", 0.5)}
+    cell = found.cells["mask3d", 0.5]
+    assert cell.rooms.shape == (2, 3, 13, 3) and cell.trials == 3
+    for seed in range(2):  # the packed counts say the same as the scores
+        assert analysis.score("segment", cell.rooms[seed].sum(0)) == pytest.approx(cell.values[seed], abs=1e-9)
+    text = text_of(found)
+    for words in ("primary endpoint", "2 of 2 seeds", "chosen per start on validation rooms out of 3 trials", "most frequent class",
+                  "Mask3D minus", "over rooms", "Holm"):
+        assert words in text
+    values = {**as_values(found), **described(study)}
+    assert json.loads(json.dumps(values)) and values["config"]["seeds"] == 2
+    assert study_image(values).shape[2] == 3 and (study_image(values) != study_image(values, theme="dark")).any()
+
+
+def test_a_study_without_a_complete_seed_says_so(tmp_path, study):
+    record = tmp_path / "none.runs.jsonl"
+    record.write_text("".join(line + "\n" for line in study.record.read_text().splitlines() if json.loads(line)["split"] != "test"))
+    with pytest.raises(Mask3DError, match="at least one seed that all starts have run"):
+        findings(Study(TINY, study.folder, record, "cpu", workers=0))
+
+
+def cells(first, second, rooms=40, seed=0):
+    """Two starts whose confusion matrices differ by known amounts."""
+    generator = np.random.default_rng(seed)
+    hard = generator.uniform(0.3, 0.9, rooms)  # rooms differ much, starts little
+    made = []
+    for gains in (first, second):
+        counts = np.zeros((len(gains), rooms, 2, 3))
+        for k, gain in enumerate(gains):
+            right = np.clip(hard + gain, 0, 1) * 100
+            counts[k, :, :, 0] = right[:, None]
+            counts[k, :, :, 1:] = 100.0
+        values = analysis.score("segment", counts.sum(1))
+        made.append(analysis.Cell("a", 0.1, values, counts, 0.1, {}, 1))
+    return made
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.05, "higher"), (-0.05, "lower"), (0.0, "not told apart")])
+def test_a_known_difference_is_found(gain, verdict):
+    noise = np.array([0.0, 0.01, -0.01, 0.005, -0.005])
+    reference, other = cells(gain + noise, 0.6 * noise[::-1])
+    made = analysis._contrast(TINY, reference, other)
+    made = replace(made, p_holm=made.p)
+    assert made.verdict == verdict and made.over_seeds.sequences == 5 and made.over_rooms.sequences == 40
+    if gain:
+        assert np.sign(made.over_seeds.mean) == np.sign(gain)
+        alone = reference.over_seeds
+        assert made.over_rooms.high - made.over_rooms.low < 0.5 * (0.9 - 0.3), "rooms are paired"
+        assert alone.low < alone.mean < alone.high
+
+
+def test_depth_is_turned_round_so_that_higher_is_better():
+    rooms = np.random.default_rng(0).uniform(0.1, 0.3, (3, 20, 1))
+    config = replace(TINY, task="depth")
+    reference, other = (analysis.Cell("a", 0.1, (rooms + d).mean((1, 2)), rooms + d, 0.5, {}, 1) for d in (0.0, 0.05))
+    assert analysis._contrast(config, reference, other).over_seeds.mean == pytest.approx(0.05)
+    assert analysis._contrast(config, reference, other).over_rooms.mean == pytest.approx(0.05)
+
+
+def test_student_and_holm():
+    assert two_sided(np.array([0.1, 0.2, 0.3])) == pytest.approx(0.0742, abs=1e-4)  # t = 3.4641 with 2 degrees of freedom
+    assert math.isnan(two_sided(np.array([0.1]))) and two_sided(np.zeros(3)) == 1.0
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    corrected = holm([0.5, math.nan, 0.01])
+    assert corrected[0] == 0.5 and math.isnan(corrected[1]) and corrected[2] == 0.02
+
+
+def test_packing():
+    matrices = {f"room-{k}": np.random.default_rng(k).integers(0, 50, (4, 4)) for k in (2, 0, 1)}
+    found = per_room({"matrices": {k: v.tolist() for k, v in matrices.items()}})
+    counts = unpack(found["counts"], "<i4", -1, 4, 3)
+    assert found["names"] == sorted(matrices) and counts.shape == (3, 4, 3)
+    total = sum(matrices.values())
+    assert analysis.score("segment", counts.sum(0).astype(float)) == pytest.approx(float(scores_of(total)["miou"]))
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert (unpack(pack(values), "<f4", -1, 3) == values).all()
