@@ -21,7 +21,7 @@ import numpy as np
 
 from mask3d_core.errors import ConfigError, StoreError
 from mask3d_core.frames import FrameOrigin, Intrinsics, RGBDFrame
-from mask3d_core.splits import BY_TIME, SPLITS
+from mask3d_core.splits import BY_TIME, OFFICIAL, SPLITS
 
 FORMAT_VERSION = 1
 HEADER, CHECKSUMS, PLAN = "header.json", "checksums.json", "plan.json"
@@ -44,7 +44,7 @@ class StoreHeader:
         source: how the frames' source described itself.
         class_names: semantic classes by id.
         pictures: which of color, depth, semantic, instance there are.
-        split_kind: "sequences", "time blocks (same room)" or "all frames in one split".
+        split_kind: "sequences", "time blocks (same room)", "all frames in one split" or "official".
         split_rule: the rule in words.
         split_counts: frames in train, val, test and unused.
         sequences: how many.
@@ -221,6 +221,12 @@ class Store:
     def frame_name(self, index: int) -> str:
         """The frame's name in its sequence."""
         return self._frame_names[index].decode("utf-8", errors="replace")
+
+    def official_split(self, index: int) -> str | None:
+        """The part that the data set's authors put that frame into; None where the store was split otherwise."""
+        if self.header.split_kind != OFFICIAL:
+            return None
+        return next((name for name, value in SPLITS.items() if value == self.split[index]), None)
 
     @property
     def first_source(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _HOMES = {
     "mask3d_viz.explorers.guess": ("guess_depth",),
     "mask3d_viz.explorers.ask": ("ask",),
     "mask3d_viz.explorers.watch": ("watch",),
+    "mask3d_viz.explorers.finetuning": ("explore_finetuning",),
     "mask3d_viz.runs": ("start_run",),
     "mask3d_viz.following": ("follow_run",),
     "mask3d_viz.living_page": ("report",),

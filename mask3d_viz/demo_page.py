@@ -16,6 +16,7 @@ from mask3d_core.training.log import read_log
 from mask3d_viz import html_page
 from mask3d_viz.curves import bar_table, figure_image, loss_curve
 from mask3d_viz.images import contact_sheet
+from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.reconstruction import cloud_stills, panel
 from mask3d_viz.scores import as_score
 
@@ -51,8 +52,10 @@ def _pictures(page: html_page.Page, results: DemoResults) -> None:
                                            f"{one.name}, {name}. Raw prediction, nothing pasted.",
                                            dark=panel(one, theme="dark"))
         page.add(html_page.choices(pictures, f"panel-{i}"))
-        stills = {mode: html_page.figure(cloud_stills(results.reconstructions["shipped, continued"][i], mode=mode, view=view),
-                                      f"Truth and predicted cloud from one viewpoint, coloured by {mode}", words)
+        one = results.reconstructions["shipped, continued"][i]
+        stills = {mode: html_page.figure(cloud_stills(one, mode=mode, view=view),
+                                         f"Truth and predicted cloud from one viewpoint, coloured by {mode}", words,
+                                         dark=cloud_stills(one, mode=mode, view=view, theme="dark"))
                   for mode, view, words in (
                       ("rgb", "three-quarter", "The same frame as a cloud, seen from the side: truth and prediction in "
                        "metres under one camera."),
@@ -84,26 +87,25 @@ def _learning(page: html_page.Page, results: DemoResults) -> None:
 def _scores(page: html_page.Page, results: DemoResults) -> None:
     page.section("Measured beside trivial opponents")
     whole = results.scores["shipped, continued"]
-    page.add(html_page.text(whole["protocol"] + "."))
-    words = {"mean": "mean of the visible", "median": "median of the visible", "nearest": "nearest visible pixel",
-             "linear": "linear", "linear_inverse": "linear in 1/depth", "color_guided": "colour-guided"}
+    page.add(html_page.text(f"{whole['protocol'][:1].upper()}{whole['protocol'][1:]}."))
+    words = OPPONENT_WORDS
     for k, block in enumerate(whole["results"]):
-        rows, bars = [], {}
+        rows, bars, ours = [], {}, []
         for name in ("from scratch", "shipped", "shipped, continued"):
             other = results.scores[name]["results"]
             if k < len(other):
-                rows.append(_row(f"Mask3D, {name}", other[k]["scores"][MODEL]))
+                ours.append(f"Mask3D, {name}")
+                rows.append(_row(ours[-1], other[k]["scores"][MODEL]))
         for name, values in block["scores"].items():
             if name != MODEL:
                 rows.append(_row(words.get(name, name), values))
-        ours = [row[0] for row in rows if row[0].startswith("Mask3D")]
         bars = {row[0]: row[1] for row in rows}
         ratio = f"{block['ratios'][0]:.0%} of colour and {block['ratios'][1]:.0%} of depth hidden"
         page.add(html_page.heading(ratio), html_page.table(
             ["", "AbsRel", "RMSE m", "MAE m", "delta1"], rows,
-            best={"AbsRel": "min", "RMSE m": "min", "MAE m": "min", "delta1": "max"}, ours=ours[:3]))
+            best={"AbsRel": "min", "RMSE m": "min", "MAE m": "min", "delta1": "max"}, ours=ours))
         if k == 0:
-            chart = {t: figure_image(bar_table(bars, highlight=ours[:3], title=ratio, log_scale=True, theme=t))
+            chart = {t: figure_image(bar_table(bars, highlight=ours, title=ratio, log_scale=True, theme=t))
                      for t in ("light", "dark")}
             page.add(html_page.figure(chart["light"], "AbsRel of each predictor with its interval", dark=chart["dark"]))
         verdict = block["beats_every_opponent"]
@@ -111,7 +113,8 @@ def _scores(page: html_page.Page, results: DemoResults) -> None:
         if verdict:
             page.add(html_page.note("The continued checkpoint beats every opponent (paired 95 % interval excludes 0)."))
         elif losing:
-            page.add(html_page.note("The continued checkpoint does not beat " + ", ".join(losing) + " here.", warns=True))
+            beaten_by = ", ".join(f"the {name}" for name in losing)
+            page.add(html_page.note(f"The continued checkpoint does not beat {beaten_by} here.", warns=True))
     page.add(html_page.raw_json("All numbers as JSON", results.scores))
 
 
@@ -125,8 +128,8 @@ def _frames(page: html_page.Page, results: DemoResults) -> None:
     indices = results.train.indices("train")
     shown = [results.train.read(int(i)).color for i in indices[:: max(1, len(indices) // 8)][:8]]
     same_room = test.split_kind.startswith("time")
-    page.add(html_page.figure(contact_sheet(shown, [""] * len(shown), 4, cell_width=320), "Eight of the training frames",
-                           "Some of the frames that were trained on."))
+    light, dark = (contact_sheet(shown, [""] * len(shown), 4, cell_width=320, theme=theme) for theme in ("light", "dark"))
+    page.add(html_page.figure(light, "Eight of the training frames", "Some of the frames that were trained on.", dark=dark))
     words = f"{len(indices)} training frames; {len(results.test.indices(results.test_split))} test frames: {test.split_rule}."
     page.add(html_page.text(words))
     if same_room:

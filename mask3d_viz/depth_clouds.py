@@ -10,9 +10,12 @@ from mask3d_core.frames import Intrinsics, RGBDFrame
 from mask3d_core.reconstruct import Reconstruction
 from mask3d_viz import style
 from mask3d_viz.clouds import provenance
-from mask3d_viz.pixels import grid_to_pixels
+from mask3d_viz.pixels import cut_patches, grid_to_pixels
 from mask3d_viz.widgets.point_cloud import frame_points, grazing_angle, pixel_in
 
+MODES = {"provenance": "kind", "rgb": "color", "depth": "depth", "error": "error"}
+"""The session's colour modes as ``PointCloud`` calls them."""
+SAME_PIXELS = "the same in both clouds; the numbers count them all"  # of flying pixels
 MOST = 310_000  # points of a true cloud at the frame's own resolution
 
 
@@ -68,6 +71,24 @@ def both_clouds(r: Reconstruction, depth: np.ndarray, fine: RGBDFrame | None = N
     return truth | {"edge": edge.ravel()[over]}, prediction | {"edge": edge.ravel()}
 
 
+def two_predictions(r: Reconstruction, first: np.ndarray, second: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two predictions of one frame as the arguments of :meth:`PointCloud.set_pane`, with the same flying pixels.
+
+    Args:
+        r: the frame with its masks. first, second: float32 (h, w) metres.
+    """
+    camera, where = Intrinsics.from_array(r.intrinsics), provenance(r.is_valid, r.is_masked_depth)
+    whole = np.ones_like(r.is_valid)
+    edge = np.maximum(grazing_angle(first, whole, camera), grazing_angle(second, whole, camera)).ravel()
+
+    def points(depth: np.ndarray) -> dict[str, Any]:
+        error = np.where(r.is_valid, 1000 * (depth - r.depth), np.nan).astype(np.float32)
+        made = frame_points(depth, camera, color=r.color, kind=where, values={"depth": depth, "error": error})
+        return made | {"edge": edge}
+
+    return points(first), points(second)
+
+
 def patch_middles(r: Reconstruction) -> np.ndarray:
     """Where each patch is in space: its middle pixel at the patch's median depth, measured where it was, else predicted.
 
@@ -77,10 +98,10 @@ def patch_middles(r: Reconstruction) -> np.ndarray:
     rows, columns = r.is_masked_depth.shape
     side = r.depth.shape[0] // rows
     known = np.where(r.is_valid, r.depth, r.prediction)
-    depth = np.median(known.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(rows, columns, -1), axis=-1)
+    depth = np.median(cut_patches(known, (rows, columns)), axis=-1)
     fx, fy, cx, cy = r.intrinsics
     row, column = np.indices((rows, columns)) * side + side // 2
     return np.stack([(column - cx) / fx * depth, (row - cy) / fy * depth, depth], -1).reshape(-1, 3).astype(np.float32)
 
 
-__all__ = ["MOST", "both_clouds", "fine_frame", "patch_middles"]
+__all__ = ["MODES", "MOST", "SAME_PIXELS", "both_clouds", "fine_frame", "patch_middles", "two_predictions"]

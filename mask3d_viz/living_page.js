@@ -108,12 +108,15 @@ function showCloud(isOtherFrame) {
     if (views[view]) cloud.set("camera", views[view]); // else the reader's own camera stays
     put(0, frame.truthCloud);
   }
-  put(0, { kind: viewOf(kind.filter((_, i) => frame.isValid[i])),
+  if (cell) cell.edges ??= edgesOf(frame, cell.prediction);
+  const edges = cell?.edges ?? frame.edges;
+  put(0, { kind: viewOf(kind.filter((_, i) => frame.isValid[i])), edge: viewOf(edges.filter((_, i) => frame.isValid[i])),
            values: cloudValues(frame, frame.measured, frame.truth, cell?.prediction) });
   const none = viewOf(new Uint8Array(0));
   if (!cell) return put(1, { positions: none, pixel: none, color: none, kind: none, values: none, edge: none });
   cell.cloud ??= cloudOf(frame, cell.prediction, frame.pixel);
-  put(1, { ...cell.cloud, kind: viewOf(kind), values: cloudValues(frame, frame.pixel, cell.prediction, cell.prediction) });
+  put(1, { ...cell.cloud, kind: viewOf(kind), edge: viewOf(edges),
+           values: cloudValues(frame, frame.pixel, cell.prediction, cell.prediction) });
 }
 
 // ---- numbers

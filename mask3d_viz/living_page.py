@@ -23,6 +23,7 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.progress import Bar
 from mask3d_viz import style
 from mask3d_viz.clouds import provenance
+from mask3d_viz.depth_clouds import MODES, SAME_PIXELS
 from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.ladder import Climber, Ladder, LadderFrame, silent_copy
 from mask3d_viz.packing import pack
@@ -35,7 +36,6 @@ from mask3d_viz.widgets.point_cloud import PALETTES, PointCloud, frame_points
 
 MAX_BYTES = 10_000_000
 MORE_FRAMES = 2  # beside the session's own, where they fit
-MODES = {"provenance": "kind", "rgb": "color", "depth": "depth", "error": "error"}  # the session's colour modes
 NOT_TRAITS = {"layout", "tooltip", "tabbable"}  # a notebook's affair
 POINT_ARRAYS = ("positions", "pixel", "color", "kind", "values", "edge")
 TITLE = "How much can be hidden?"
@@ -180,7 +180,7 @@ def page_data(session: Session, ladder: Ladder, frames: list[LadderFrame]) -> di
     picture = PatchImage.of(np.zeros((*size, 3), np.uint8), session.patch, max_width=900)
     return {"size": list(size), "patch": session.patch, "selection": list(state.selection),
             "ladder": {"rgb": ladder.rgb, "depth": ladder.depth, "start": ladder.start}, "opponents": OPPONENT_WORDS,
-            "palettes": {"depth": _base64(style.colormap(state.colormap).tobytes()),
+            "arrow_colors": style.MODALITY_COLORS, "palettes": {"depth": _base64(style.colormap(state.colormap).tobytes()),
                          "error": _base64(style.colormap(style.ERROR_COLORMAP).tobytes())},
             "hole": pack(np.moveaxis(hatching(size, style.HOLE_COLORS), -1, 0)),
             "picture": _traits(picture, "pixels"), "frames": packed,
@@ -193,7 +193,7 @@ def _cloud(session: Session, frame: LadderFrame) -> PointCloud:
     end = 1000 * frame.data["error_end"]
     cloud = PointCloud(
         panes=["truth", "prediction"], size=r.depth.shape, patch=session.patch, label="Both rooms in space", height=480,
-        view=state.view, edge_limit=state.edge_limit, channels=[
+        edge_note=SAME_PIXELS, view=state.view, edge_limit=state.edge_limit, channels=[
             {"name": "depth", "unit": "m", "digits": 2, "palette": PALETTES.index(state.colormap),
              "range": frame.data["limits"]},
             {"name": "error", "unit": "mm", "digits": 0, "palette": PALETTES.index(style.ERROR_COLORMAP),
@@ -271,6 +271,8 @@ def _facts(session: Session, ladder: Ladder, frames: list[LadderFrame], date: st
             "shares hidden": f"colour {shown(ladder.rgb)}; depth {shown(ladder.depth)}",
             "predictions": f"computed beforehand for every pair, depth rounded by at most {off_by:.2f} mm; the scores were "
                            "measured before rounding"}
+    if state.compare:
+        made["checkpoint B"] = f"{state.compare}, left out: the page shows one checkpoint"
     if state.color_source != "own":
         made["colour"] = f"not its own: {state.color_source}"
     if date:

@@ -9,7 +9,7 @@ const PIXELS = HEIGHT * WIDTH, COLUMNS = WIDTH / SIDE, PATCHES = (HEIGHT / SIDE)
 const NOTHING = 65535; // rank of a patch that holds no measured pixel
 const SEEN = 0, PREDICTED = 1, NEVER_MEASURED = 2; // as in style.py
 const MODALITIES = ["rgb", "depth"];
-const ARROW_COLORS = { rgb: "#d55e00", depth: "#0072b2" };
+const ARROW_COLORS = DATA.arrow_colors;
 const TOP = 10, MOVE_STEP = 1e-4;
 const NOBODY = -1;
 
@@ -80,7 +80,8 @@ const frameOf = (number) => remembered(`frame ${number}`, async () => {
   }
   frame.measured = frame.pixel.filter((i) => frame.isValid[i]);
   frame.truthPicture = depthPicture(frame.truth, frame, frame.isValid);
-  frame.truthCloud = cloudOf(frame, frame.truth, frame.measured, frame.isValid);
+  frame.edges = grazing(frame, frame.truth, frame.isValid);
+  frame.truthCloud = cloudOf(frame, frame.truth, frame.measured);
   return frame;
 });
 
@@ -161,19 +162,22 @@ function grazing(frame, depth, isValid) {
   return steepest.map((tangent) => Math.atan(tangent) * 180 / Math.PI);
 }
 
-function cloudOf(frame, depth, pixel, isValid) {
-  const [fx, fy, cx, cy] = frame.packed.intrinsics, edges = grazing(frame, depth, isValid);
+// Where either surface steps, so that the same pixels fly on both sides; as depth_clouds.both_clouds.
+function edgesOf(frame, prediction) {
+  return grazing(frame, prediction).map((edge, i) => Math.max(edge, frame.edges[i]));
+}
+
+function cloudOf(frame, depth, pixel) {
+  const [fx, fy, cx, cy] = frame.packed.intrinsics;
   const positions = new Float32Array(3 * pixel.length), color = new Uint8Array(3 * pixel.length);
-  const edge = new Float32Array(pixel.length);
   for (let k = 0; k < pixel.length; k++) {
     const i = pixel[k], z = depth[i];
     positions[3 * k] = ((i % WIDTH) - cx) / fx * z;
     positions[3 * k + 1] = (Math.floor(i / WIDTH) - cy) / fy * z;
     positions[3 * k + 2] = z;
     for (let axis = 0; axis < 3; axis++) color[3 * k + axis] = frame.color[3 * i + axis];
-    edge[k] = edges[i];
   }
-  return { positions: viewOf(positions), pixel: viewOf(pixel), color: viewOf(color), edge: viewOf(edge) };
+  return { positions: viewOf(positions), pixel: viewOf(pixel), color: viewOf(color) };
 }
 
 function cloudValues(frame, pixel, depth, prediction) { // the channels depth (m) and error (mm)

@@ -86,6 +86,51 @@ def reconstruction_panel(
     return _compose(tiles, columns, gap, size, top, below, footer, width, theme, legend_in_grid=layout == "grid")
 
 
+def comparison_panel(
+    color: Pixels, depth: Pixels, is_valid: Pixels, predictions: tuple[Pixels, Pixels], is_masked_color: Pixels,
+    is_masked_depth: Pixels, *, names: tuple[str, str], is_pasted: bool,
+    scores: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {}), note: str = "", limits: Limits | None = None,
+    error_end: float | None = None, colormap: str = "inferno_r", width: int = 1600, theme: str = "light",
+) -> np.ndarray:
+    """Two predictions of one frame under the same masks, with one scale of depth and one of error.
+
+    Args:
+        color, depth, is_valid, is_masked_color, is_masked_depth, limits, colormap, width, theme: as in
+            :func:`reconstruction_panel`.
+        predictions: (H, W) metres each, A's and B's. names: of the two.
+        is_pasted: whether they hold measured depth where patches were visible.
+        scores: of A and of B over the same pixels, shown under them. note: a further sentence below.
+        error_end: metres at the ends of the error scale; by default the larger :func:`error_limit` of the two.
+
+    Returns:
+        uint8 (height, width, 3): colour seen, depth seen, both predictions; truth, both errors, scales.
+
+    Raises:
+        PictureError: sizes that do not fit each other.
+    """
+    gap, size = max(4, round(width * 0.012)), max(style.SMALLEST_FONT, round(width * 0.0125))
+    tile_width = (width - 5 * gap) // 4
+    if error_end is None:
+        error_end = max(error_limit(prediction, depth, is_valid) for prediction in predictions)
+    masks = to_numpy(is_masked_color), to_numpy(is_masked_depth)
+    both = []
+    for prediction, one in zip(predictions, scores, strict=True):
+        tiles, limits, error_end = _tiles(color, depth, is_valid, prediction, *masks, tile_width, limits, error_end, colormap,
+                                          scores_line(one))
+        both.append(tiles)
+    named = [(Tile(tiles[2].image, f"Prediction of {name}", tiles[2].caption), Tile(tiles[4].image, f"Error of {name}",
+                                                                                 tiles[4].caption))
+             for tiles, name in zip(both, names, strict=True)]
+    ordered = [*both[0][:2], named[0][0], named[1][0], both[0][3], named[0][1], named[1][1]]
+    below = _legend(limits, error_end, colormap, tile_width, size, theme, side_by_side=False)
+    said = ("Measured depth is pasted into both predictions where depth patches were visible." if is_pasted
+            else "Both predictions are the models' own depth at every pixel.")
+    said += " Scores over the hidden measured pixels of A." if any(scores) else ""
+    footer = text_block(f"{said} {note}".strip(), width - 2 * gap, size, role="muted", theme=theme)
+    top = text_block("", width - 2 * gap, round(1.25 * size), bold=True, theme=theme)
+    return _compose(ordered, 4, gap, size, top, below, footer, width, theme, legend_in_grid=True)
+
+
 def _tiles(color, depth, is_valid, prediction, is_masked_color, is_masked_depth, width, limits, error_end, colormap,
            scores) -> tuple[list[Tile], Limits, float]:
     """The five pictures, drawn at the size at which they are shown, so that hatching and patch borders stay crisp."""

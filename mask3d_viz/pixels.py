@@ -94,6 +94,38 @@ def grid_to_pixels(grid: Pixels, size: tuple[int, int]) -> np.ndarray:
     return np.repeat(tall, np.diff(cell_edges(size[1], grid.shape[1])), axis=1)
 
 
+def cut_patches(values: Pixels, grid: tuple[int, int]) -> np.ndarray:
+    """A picture's pixels patch by patch: (height, width) to (rows, columns, pixels of a patch).
+
+    Args:
+        values: of any kind, (height, width); the grid divides it evenly.
+        grid: (rows, columns).
+
+    Raises:
+        PictureError: the grid does not divide the picture.
+    """
+    values, (rows, columns) = to_numpy(values), grid
+    if values.ndim != 2 or values.shape[0] % rows or values.shape[1] % columns:
+        raise PictureError(f"a picture that {rows} x {columns} patches divide evenly", str(values.shape), "Fit the frame first.")
+    tall, wide = values.shape[0] // rows, values.shape[1] // columns
+    return values.reshape(rows, tall, columns, wide).swapaxes(1, 2).reshape(rows, columns, tall * wide)
+
+
+def patch_means(values: Pixels, is_counted: Pixels, grid: tuple[int, int]) -> np.ndarray:
+    """Each patch's mean over its counted pixels.
+
+    Args:
+        values: (height, width); what is not counted may be NaN. is_counted: bool (height, width).
+        grid: (rows, columns).
+
+    Returns:
+        float32 (rows, columns), NaN where a patch has no counted pixel.
+    """
+    is_counted = cut_patches(is_counted, grid)
+    count, total = is_counted.sum(-1), np.where(is_counted, cut_patches(values, grid), 0.0).sum(-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
 def patches_with_depth(is_valid: Pixels, grid: tuple[int, int]) -> np.ndarray:
     """bool (rows, columns): the patches that hold at least one measured pixel; only these count in a ratio."""
     is_valid = to_numpy(is_valid)

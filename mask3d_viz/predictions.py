@@ -22,6 +22,7 @@ from mask3d_core.evaluation.ratio_map import MEAN_MAP
 from mask3d_core.masking import Masks, to_pixels
 from mask3d_core.models import Mask3D
 from mask3d_core.reconstruct import Reconstruction
+from mask3d_viz.pixels import patch_means
 from mask3d_viz.session import Session
 
 CACHED = 64
@@ -86,19 +87,10 @@ class Shown:
         NaN where nothing was measured; the prediction's mean is then over all its pixels.
         """
         r = self.reconstruction
-        patch = r.depth.shape[0] // r.is_masked_depth.shape[0]
-
-        def mean(value: np.ndarray, where: np.ndarray) -> np.ndarray:
-            rows, columns = r.is_masked_depth.shape
-            cut = lambda a: a.reshape(rows, patch, columns, patch).swapaxes(1, 2).reshape(rows, columns, -1)  # noqa: E731
-            count = cut(where).sum(-1)
-            total = np.where(cut(where), cut(value), 0.0).sum(-1)
-            return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
-
-        everywhere = np.ones_like(r.is_valid)
-        prediction = mean(r.prediction, r.is_valid)
-        return {"truth": mean(r.depth, r.is_valid), "error": mean(r.prediction - r.depth, r.is_valid),
-                "prediction": np.where(np.isnan(prediction), mean(r.prediction, everywhere), prediction)}
+        grid, everywhere = r.is_masked_depth.shape, np.ones_like(r.is_valid)
+        prediction = patch_means(r.prediction, r.is_valid, grid)
+        return {"truth": patch_means(r.depth, r.is_valid, grid), "error": patch_means(r.prediction - r.depth, r.is_valid, grid),
+                "prediction": np.where(np.isnan(prediction), patch_means(r.prediction, everywhere, grid), prediction)}
 
 
 class Predictions:

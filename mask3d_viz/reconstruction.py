@@ -14,16 +14,17 @@ from mask3d_viz.clouds import Cloud, cloud_colors, cloud_from_depth, linked_stil
 from mask3d_viz.curves import figure_image, loss_curve
 from mask3d_viz.images import (
     contact_sheet, depth_image, depth_range, error_limit, masked_color_image, masked_depth_image, save_png)
-from mask3d_viz.panels import reconstruction_panel
+from mask3d_viz.panels import comparison_panel, reconstruction_panel
 
 
 def panel(result: Reconstruction, *, pasted: bool = False, theme: str = "light", width: int = 1600,
-          title: str = "") -> np.ndarray:
+          title: str = "", limits: tuple[float, float] | None = None, colormap: str = "inferno_r") -> np.ndarray:
     """RGB seen, depth seen, prediction, truth, error, with their scales.
 
     Args:
         result: what ``mask3d_core.reconstruct.reconstruct`` gave.
         pasted: show measured depth where it was visible; the panel says so.
+        limits: (near, far) metres of all depths; None: the frame's own. colormap: of depth.
 
     Returns:
         uint8 (height, width, 3).
@@ -33,7 +34,29 @@ def panel(result: Reconstruction, *, pasted: bool = False, theme: str = "light",
     return reconstruction_panel(
         result.color, result.depth, result.is_valid, result.pasted if pasted else result.prediction,
         result.is_masked_rgb, result.is_masked_depth, is_pasted=pasted, scores=scores, note=note, theme=theme,
-        width=width, title=title)
+        width=width, title=title, limits=limits, colormap=colormap)
+
+
+def panel_of_two(first: Reconstruction, second: Reconstruction, names: tuple[str, str], scores: dict[str, float], *,
+                 pasted: bool = False, theme: str = "light", width: int = 1600, note: str = "",
+                 limits: tuple[float, float] | None = None, colormap: str = "inferno_r") -> np.ndarray:
+    """Two models' predictions of the same frame under the same masks: :func:`panel` with a second prediction and error.
+
+    Args:
+        first, second: of equal frames and masks. names: of the two, as they are headed.
+        scores: of the second, over the pixels that the first is scored on.
+        pasted, limits, colormap: as in :func:`panel`. note: a further sentence below.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    short = lambda values: {k: values[k] for k in ("abs_rel", "delta1") if k in values}  # noqa: E731
+    if first.is_scale_assumed:
+        note = f"No depth was visible: the scale is that of the training data. {note}".strip()
+    depths = tuple(r.pasted if pasted else r.prediction for r in (first, second))
+    return comparison_panel(first.color, first.depth, first.is_valid, depths, first.is_masked_rgb, first.is_masked_depth,
+                            names=names, is_pasted=pasted, scores=(short(first.scores), short(scores)), note=note, theme=theme,
+                            width=width, limits=limits, colormap=colormap)
 
 
 def clouds(result: Reconstruction) -> tuple[Cloud, Cloud]:

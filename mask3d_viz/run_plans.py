@@ -12,7 +12,11 @@ from mask3d_core.errors import Mask3DError
 from mask3d_core.losses import LossConfig
 from mask3d_core.masking import MaskConfig
 from mask3d_core.models.config import EncoderConfig
-from mask3d_core.training.config import PretrainConfig, pretrain_config, to_dict
+from mask3d_core.training.config import PretrainConfig, from_dict, pretrain_config, to_dict
+from mask3d_core.training.finetune_config import FinetuneConfig, finetune_config
+
+FINETUNE_FLAGS = {"data": "--data", "start": "--start", "fit.steps": "--steps", "label_fraction": "--label-fraction",
+                  "freeze": "--freeze", "select": "--select"}
 
 
 def lesson_config(steps: int = 90, data: str = "rooms") -> PretrainConfig:
@@ -35,7 +39,16 @@ def lesson_config(steps: int = 90, data: str = "rooms") -> PretrainConfig:
                    loss=LossConfig(kind="huber", counted="all"), fit=fit, eval_frames=8, preview=2).validate()
 
 
-def command_of(folder: str | Path, config: PretrainConfig, device: str = "") -> list[str]:
+def config_of(values: dict[str, Any], where: str = "") -> PretrainConfig | FinetuneConfig:
+    """A run's ``config.json`` as what it is: of a pre-training or of a fine-tuning.
+
+    Raises:
+        ConfigError: unknown keys or values of the wrong type.
+    """
+    return from_dict(FinetuneConfig if "task" in values else PretrainConfig, values, where)
+
+
+def command_of(folder: str | Path, config: PretrainConfig | FinetuneConfig, device: str = "") -> list[str]:
     """The arguments of ``mask3d`` that train this configuration into this folder, as short as they can be.
 
     Args:
@@ -43,6 +56,9 @@ def command_of(folder: str | Path, config: PretrainConfig, device: str = "") -> 
         config: any configuration; keys that its preset has otherwise become ``--set`` entries.
         device: "" = its own choice.
     """
+    if isinstance(config, FinetuneConfig):
+        command = ["finetune", str(folder), *(["--task", config.task] if config.task != "segment" else [])]
+        return _with_changes(command, finetune_config(config.task), config, FINETUNE_FLAGS, device)
     try:
         name, control = config.name.split("/")
         base = pretrain_config(name, control)
@@ -51,6 +67,11 @@ def command_of(folder: str | Path, config: PretrainConfig, device: str = "") -> 
     command = ["pretrain", str(folder), "--preset", name, *(["--control", control] if control != "mask3d" else [])]
     flags = {"data": "--data", "init": "--init", "overfit": "--overfit", "fit.steps": "--steps",
              "fit.batch_size": "--batch-size"}
+    return _with_changes(command, base, config, flags, device)
+
+
+def _with_changes(command: list[str], base: Any, config: Any, flags: dict[str, str], device: str) -> list[str]:
+    """The command with what differs from its recipe: as a flag where there is one, else under ``--set``."""
     before, after = flat(to_dict(base)), flat(to_dict(config))
     others = []
     for key, value in after.items():
@@ -82,4 +103,4 @@ def data_of(frames: Any) -> str:
     raise Mask3DError("a prepared store", "nothing there", "Check the path.", place)
 
 
-__all__ = ["command_of", "data_of", "flat", "lesson_config"]
+__all__ = ["command_of", "config_of", "data_of", "flat", "lesson_config"]

@@ -1,4 +1,5 @@
-"""A run folder as others see it while it is written, and the ordinary ``mask3d pretrain`` in a process of its own.
+"""A run folder as others see it while it is written, and the ordinary ``mask3d pretrain`` or ``mask3d finetune`` in a process
+of its own.
 
 Nothing here trains. :class:`Run` reads what a run leaves behind (only what is new of its log), says how it stands, and
 starts, stops and resumes it; whoever started it, a terminal or a cluster, is followed alike.
@@ -21,16 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from mask3d_core.errors import ConfigError, Mask3DError
-from mask3d_core.training.config import PretrainConfig, from_dict, pretrain_config, to_dict
+from mask3d_core.training.config import PretrainConfig, pretrain_config, to_dict
+from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.process import (
     FAILED, FINISHED, LOCK, RUNNING, SILENCE, STOPPED, Owner, living_owner, read_owner, this_process, write_owner)
-from mask3d_viz.run_plans import command_of, data_of, flat, lesson_config
+from mask3d_viz.run_plans import command_of, config_of, data_of, flat, lesson_config
 from mask3d_viz.run_status import ALIVE, NOT_STARTED, STARTING, STOPPING, LogTail, RunStatus, duration
 
 OUTPUT = "output.log"  # what a process started here printed
 NICENESS = 10  # a prediction beside a training process takes 35 ms at this, 152 ms without it
-WRITTEN = ("config.json", "log.jsonl", "latest.safetensors", "latest.json", "curve.png", "process.json", LOCK, OUTPUT, "previews",
-           "state")
+WRITTEN = ("config.json", "log.jsonl", "latest.safetensors", "latest.json", "best.safetensors", "best.json", "scores.json", "curve.png",
+           "process.json", LOCK, OUTPUT, "previews", "state")
 _children: dict[int, subprocess.Popen] = {}  # asked after, so that none stays a zombie
 
 
@@ -41,10 +43,11 @@ class Run:
         folder: the run folder; need not be there yet.
         config: what to start in it; None: what its ``config.json`` says.
         device: "cpu" or "cuda"; "": the run's own choice.
+        threads: of its process on a CPU; 0: torch's own choice.
     """
 
-    def __init__(self, folder: str | Path, config: PretrainConfig | None = None, device: str = ""):
-        self.folder, self.device = Path(folder), device
+    def __init__(self, folder: str | Path, config: PretrainConfig | FinetuneConfig | None = None, device: str = "", threads: int = 0):
+        self.folder, self.device, self.threads = Path(folder), device, threads
         self.log = LogTail(self.folder / "log.jsonl")
         self._config, self._config_seen = config, 0
         self._stopping: tuple[int, str] | None = None  # the process that was asked to stop
@@ -54,13 +57,13 @@ class Run:
         return f"{self.folder}: {self.look().words()}"
 
     @property
-    def config(self) -> PretrainConfig | None:
+    def config(self) -> PretrainConfig | FinetuneConfig | None:
         """What is trained: the folder's ``config.json``, else what it was made with."""
         path = self.folder / "config.json"
         with suppress(FileNotFoundError, ValueError):  # a file of another version counts as none
             seen = path.stat().st_mtime_ns
             if seen != self._config_seen:
-                self._config, self._config_seen = from_dict(PretrainConfig, json.loads(path.read_text()), str(path)), seen
+                self._config, self._config_seen = config_of(json.loads(path.read_text()), str(path)), seen
         return self._config
 
     def command(self) -> str:
@@ -179,7 +182,8 @@ class Run:
         place = owner.folder if owner is not None and owner.is_here and Path(owner.folder).is_dir() else str(Path.cwd())
         arguments = command_of(self.folder.resolve(), config, self._device())
         self.folder.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1"}
+        environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1",
+                       **({"OMP_NUM_THREADS": str(self.threads)} if self.threads else {})}
         with open(self.folder / OUTPUT, "ab") as output:
             output.write(f"$ {shlex.join(['mask3d', *arguments])}\n".encode())
             output.flush()

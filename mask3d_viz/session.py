@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,126 +23,12 @@ from mask3d_core.frames import RGBDFrame
 from mask3d_core.masking import NEVER, Masks, mask_from_ranks, patch_ranks, patches_with_valid
 from mask3d_core.models.mask3d import Mask3D
 from mask3d_core.training.checkpoint import load_model
-from mask3d_viz import style
 from mask3d_viz.images import depth_range
+from mask3d_viz.session_history import History
+from mask3d_viz.session_state import (BESIDE, COLOR_MODES, COLOR_SOURCES, HIDDEN, LAYOUTS, SHOWN, VIEWS, Scene, SessionState,
+                                     plain_tuple, state_as_json)
 
 FORMAT = 1
-HISTORY = 200  # changes that can be undone
-SHOWN, HIDDEN = 2, 1  # a patch painted by hand
-COLOR_SOURCES = ("own", "grey", "another frame", "shuffled")
-VIEWS = ("camera", "three-quarter", "front", "top")
-HEADS = ("mean", "max", "rollout")  # or a head's number
-COLOR_MODES = ("provenance", "rgb", "depth", "error")
-LAYOUTS = ("side", "wipe", "blink")
-PASSING = frozenset({"hover"})  # neither undone nor saved
-
-
-@dataclass(frozen=True)
-class SessionState:
-    """Everything that is linked.
-
-    Args:
-        frame: number of the frame.
-        rgb_ratio, depth_ratio: shares of patches hidden, 0..1.
-        seed: of the masks.
-        painted_rgb, painted_depth: patches painted by hand, (patch, 1 = hidden or 2 = visible), in order; they go before
-            the ratios.
-        selection: selected patches. hover: the patch under the hand, or -1.
-        depth_range: (near, far) metres of every depth picture and cloud; None: the frame's own.
-        colormap: of depth.
-        camera: the clouds' camera as the widget has it, or None: ``view``.
-        view: preset view of the clouds. color_mode: what the clouds' colours say.
-        edge_limit: flying pixels beyond this, in degrees 0..90, are left out of both clouds; 90 keeps all.
-        layout: of the two clouds, one of ``LAYOUTS``: side by side, under a curtain, or blinking.
-        curtain: where the curtain hangs, 0 = left .. 1 = right.
-        is_native: the true cloud at the frame's own resolution.
-        layer: of the attention; negative: from the last. head: a number as text, or "mean", "max", "rollout".
-        checkpoint: name of the model shown. compare: a second one beside it, or "".
-        color_source: whose colour the model sees, one of ``COLOR_SOURCES``.
-        is_pasted: show measured depth where it was visible.
-    """
-
-    frame: int = 0
-    rgb_ratio: float = 0.8
-    depth_ratio: float = 0.8
-    seed: int = 0
-    painted_rgb: tuple[tuple[int, int], ...] = ()
-    painted_depth: tuple[tuple[int, int], ...] = ()
-    selection: tuple[int, ...] = ()
-    hover: int = -1
-    depth_range: tuple[float, float] | None = None
-    colormap: str = "inferno_r"
-    camera: dict[str, Any] | None = None
-    view: str = "three-quarter"
-    color_mode: str = "provenance"
-    edge_limit: float = 80.0
-    layout: str = "side"
-    curtain: float = 0.5
-    is_native: bool = False
-    layer: int = -1
-    head: str = "mean"
-    checkpoint: str = "shipped"
-    compare: str = ""
-    color_source: str = "own"
-    is_pasted: bool = False
-
-    def _wrong_kinds(self) -> list[str]:
-        """Values of another kind than they should be: a file may hold anything."""
-        number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)  # noqa: E731
-        pairs = lambda v: isinstance(v, tuple) and all(isinstance(p, tuple) and len(p) == 2 and all(  # noqa: E731
-            isinstance(x, int) for x in p) for p in v)
-        kinds = {
-            "a whole number": (("frame", "seed", "hover", "layer"), lambda v: isinstance(v, int) and not isinstance(v, bool)),
-            "a number": (("rgb_ratio", "depth_ratio", "edge_limit", "curtain"), number),
-            "text": (("colormap", "view", "color_mode", "head", "checkpoint", "compare", "color_source", "layout"),
-                     lambda v: isinstance(v, str)),
-            "pairs of whole numbers": (("painted_rgb", "painted_depth"), pairs),
-            "whole numbers": (("selection",), lambda v: isinstance(v, tuple) and all(isinstance(x, int) for x in v)),
-            "(near, far) in metres or nothing": (("depth_range",), lambda v: v is None or (
-                isinstance(v, tuple) and len(v) == 2 and all(map(number, v)))),
-            "a camera or nothing": (("camera",), lambda v: v is None or isinstance(v, dict)),
-            "true or false": (("is_pasted", "is_native"), lambda v: isinstance(v, bool))}
-        return [f"{name} must be {kind}; got {getattr(self, name)!r}" for kind, (names, fits) in kinds.items()
-                for name in names if not fits(getattr(self, name))]
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong on its own, one line each."""
-        found = self._wrong_kinds()
-        if found:
-            return found
-        found = [f"{name} must lie in 0..1 (the share hidden); got {getattr(self, name)}"
-                 for name in ("rgb_ratio", "depth_ratio") if not 0 <= getattr(self, name) <= 1]
-        if self.head not in HEADS and not self.head.isdigit():
-            found.append(f"head must be {', '.join(HEADS)} or a number; got {self.head!r}")
-        for name, allowed in (("colormap", style.DEPTH_COLORMAPS), ("view", VIEWS), ("color_mode", COLOR_MODES),
-                              ("color_source", COLOR_SOURCES), ("layout", LAYOUTS)):
-            if getattr(self, name) not in allowed:
-                found.append(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        found += [f"{name} must lie in 0..{end}; got {getattr(self, name)}"
-                  for name, end in (("edge_limit", 90), ("curtain", 1)) if not 0 <= getattr(self, name) <= end]
-        if self.depth_range is not None and not 0 <= self.depth_range[0] < self.depth_range[1]:
-            found.append(f"depth_range must be (near, far) metres with near below far; got {self.depth_range}")
-        for name in ("painted_rgb", "painted_depth"):
-            if any(value not in (SHOWN, HIDDEN) for _, value in getattr(self, name)):
-                found.append(f"{name} holds (patch, {HIDDEN} = hidden or {SHOWN} = visible); got {getattr(self, name)}")
-        return found
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A state to come back to.
-
-    Args:
-        name: what it is called.
-        state: all of it.
-        words: what was seen there, in a line.
-        picture: a small PNG of it, or b"".
-    """
-
-    name: str
-    state: SessionState
-    words: str = ""
-    picture: bytes = field(default=b"", compare=False, repr=False)
 
 
 class FrameList:
@@ -177,7 +61,7 @@ class FrameList:
         return str(self._frames[place].origin or place)
 
 
-class Session:
+class Session(History):
     """Frames, models and the state that views share.
 
     Args:
@@ -195,85 +79,11 @@ class Session:
             raise ConfigError("a session needs at least one checkpoint")
         self.frames = frames if isinstance(frames, FrameList) else FrameList(frames, limit)
         self.checkpoints = dict(checkpoints)
-        self.lock = threading.RLock()
         self._models: dict[str, tuple[Mask3D, dict[str, Any]]] = {}
         self._batches: dict[int, Batch] = {}
-        self._listeners: list[tuple[Callable, frozenset[str] | None]] = []
-        self._undo: list[tuple[SessionState, str]] = []
-        self._redo: list[SessionState] = []
-        self.scenes: list[Scene] = []
         self.views: dict[tuple[str, str], Any] = {}  # the live one of each (cell, function), see explorers.base
-        self.state = self._checked(dataclasses.replace(SessionState(checkpoint=next(iter(checkpoints))), **state))
-
-    # ---- the state ----------------------------------------------------------------------------------------------
-
-    def change(self, gesture: str = "", **values: Any) -> SessionState:
-        """Change values of the state.
-
-        Args:
-            gesture: changes in a row with the same name here are undone together (a slider on its way); ``""``: each
-                on its own.
-            values: of :class:`SessionState`.
-
-        Raises:
-            ConfigError: unknown names or impossible values, all at once; nothing has changed then.
-        """
-        with self.lock:
-            return self._become(self._made(values), gesture)
-
-    def _become(self, state: SessionState, gesture: str) -> SessionState:
-        changed = frozenset(f.name for f in dataclasses.fields(state)
-                            if getattr(state, f.name) != getattr(self.state, f.name))
-        if not changed:
-            return self.state
-        if changed - PASSING:
-            if not (gesture and self._undo and self._undo[-1][1] == gesture):
-                self._undo = [*self._undo[1 - HISTORY:], (self.state, gesture)]
-            self._redo.clear()
-        self.state = state
-        self._tell(changed)
-        return state
-
-    def end_gesture(self) -> None:
-        """The hand has let go: the next change is undone on its own."""
-        with self.lock:
-            if self._undo:
-                self._undo[-1] = (self._undo[-1][0], "")
-
-    def undo(self) -> bool:
-        """Take the last change back; False when there is none."""
-        with self.lock:
-            return bool(self._undo) and self._step(self._undo.pop()[0], self._redo)
-
-    def redo(self) -> bool:
-        """Do the last undone change again; False when there is none."""
-        with self.lock:
-            return bool(self._redo) and self._step(self._redo.pop(), self._undo)
-
-    def _step(self, state: SessionState, other: list) -> bool:
-        other.append((self.state, "") if other is self._undo else self.state)
-        before, self.state = self.state, dataclasses.replace(state, hover=self.state.hover)
-        self._tell(frozenset(f.name for f in dataclasses.fields(state)
-                             if getattr(self.state, f.name) != getattr(before, f.name)))
-        return True
-
-    def on(self, callback: Callable[[frozenset[str]], None], *names: str) -> Callable[[], None]:
-        """Be told of changes: ``callback(names that changed)``.
-
-        Args:
-            names: only when one of these changed; none: always.
-
-        Returns:
-            Call it to be told no more.
-        """
-        entry = (callback, frozenset(names) or None)
-        self._listeners.append(entry)
-        return lambda: self._listeners.remove(entry) if entry in self._listeners else None
-
-    def _tell(self, changed: frozenset[str]) -> None:
-        for callback, names in list(self._listeners):
-            if names is None or names & changed:
-                callback(changed)
+        super().__init__(SessionState(checkpoint=next(iter(checkpoints))))
+        self.state = self._checked(dataclasses.replace(self.state, **state))
 
     def _checked(self, state: SessionState) -> SessionState:
         problems = state.problems()
@@ -298,49 +108,12 @@ class Session:
             raise ConfigError(problems)
         return state
 
-    # ---- scenes --------------------------------------------------------------------------------------------------
-
-    def keep(self, name: str = "", words: str = "", picture: bytes = b"") -> Scene:
-        """Keep the state as it is as a scene; without a name it gets a number's."""
-        with self.lock:
-            scene = Scene(name or f"scene {len(self.scenes) + 1}", dataclasses.replace(self.state, hover=-1),
-                          words or self.words(), picture)
-            self.scenes.append(scene)
-            self._tell(frozenset({"scenes"}))
-            return scene
-
-    def forget(self, number: int) -> None:
-        """Drop a scene.
-
-        Raises:
-            ConfigError: there is no such scene.
-        """
-        with self.lock:
-            self._scene(number)
-            del self.scenes[number]
-            self._tell(frozenset({"scenes"}))
-
-    def show_scene(self, number: int) -> SessionState:
-        """Go back to a scene, counted from 0; one change that can be undone.
-
-        Raises:
-            ConfigError: there is no such scene, or it does not fit these frames or checkpoints.
-        """
-        with self.lock:
-            state = dataclasses.replace(self._scene(number).state, hover=self.state.hover)
-            return self._become(self._checked(state), "")
-
-    @property
-    def scene(self) -> int:
-        """The scene whose state is shown, or -1."""
-        now = dataclasses.replace(self.state, hover=-1)
-        return next((number for number, scene in enumerate(self.scenes) if scene.state == now), -1)
-
-    def _scene(self, number: int) -> Scene:
-        if not 0 <= number < len(self.scenes):
-            raise ConfigError(f"scene must be 0..{len(self.scenes) - 1}; got {number}" if self.scenes
-                              else "no scene was kept yet: session.keep()")
-        return self.scenes[number]
+    def _made(self, values: dict[str, Any]) -> SessionState:
+        """A state from saved values, checked."""
+        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(SessionState)})
+        if unknown:
+            raise ConfigError([f"a session has no {name}" for name in unknown])
+        return self._checked(dataclasses.replace(self.state, **{k: plain_tuple(v) for k, v in values.items()}))
 
     # ---- painting and counterfactuals -----------------------------------------------------------------------------
 
@@ -491,9 +264,9 @@ class Session:
 
     def as_json(self) -> dict[str, Any]:
         """State and scenes as plain values."""
-        scenes = [{"name": scene.name, "words": scene.words, "state": _as_json(scene.state)} for scene in self.scenes]
+        scenes = [{"name": scene.name, "words": scene.words, "state": state_as_json(scene.state)} for scene in self.scenes]
         return {"kind": "mask3d-session", "format": FORMAT, "frame_name": self.frames.name(self.state.frame),
-                "state": _as_json(self.state), "scenes": scenes}
+                "state": state_as_json(self.state), "scenes": scenes}
 
     def load(self, path: str | Path) -> SessionState:
         """Take over a saved state, one change that can be undone, and its scenes in place of those that were here.
@@ -528,23 +301,6 @@ class Session:
             self._tell(frozenset({"scenes"}))
             return state
 
-    def _made(self, values: dict[str, Any]) -> SessionState:
-        """A state from saved values, checked."""
-        unknown = sorted(set(values) - {f.name for f in dataclasses.fields(SessionState)})
-        if unknown:
-            raise ConfigError([f"a session has no {name}" for name in unknown])
-        return self._checked(dataclasses.replace(self.state, **{k: _plain_tuple(v) for k, v in values.items()}))
 
-
-def _as_json(state: SessionState) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(state).items() if name not in PASSING}
-
-
-def _plain_tuple(value: Any) -> Any:
-    """Lists, as JSON has them, become tuples all the way down; numpy numbers become Python's."""
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return tuple(_plain_tuple(v) for v in (sorted(value) if isinstance(value, (set, frozenset)) else value))
-    return value.item() if hasattr(value, "item") and not isinstance(value, torch.nn.Module) else value
-
-
-__all__: Sequence[str] = ("COLOR_SOURCES", "HIDDEN", "SHOWN", "FrameList", "Scene", "Session", "SessionState")
+__all__: Sequence[str] = ("BESIDE", "COLOR_MODES", "COLOR_SOURCES", "HIDDEN", "LAYOUTS", "SHOWN", "VIEWS", "FrameList", "Scene",
+                          "Session", "SessionState")

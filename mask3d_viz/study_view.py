@@ -40,18 +40,18 @@ def study_figure(values: dict[str, Any], *, theme: str = "light"):
 
 
 def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[str, ...]) -> None:
-    fractions = sorted({c["fraction"] for c in values["cells"]})
+    conditions = list(dict.fromkeys(c["said"] for c in values["cells"]))
     starts = list(dict.fromkeys(c["start"] for c in values["cells"]))
-    places = {f: k for k, f in enumerate(fractions)}
+    places = {c: k for k, c in enumerate(conditions)}
     for number, start in enumerate(starts):
         color, shift = series[number % len(series)], 0.16 * (number - (len(starts) - 1) / 2)
-        cells = {c["fraction"]: c for c in values["cells"] if c["start"] == start}
-        xs = [places[f] + shift for f in fractions]
-        means = [cells[f]["over_seeds"]["mean"] for f in fractions]
-        low = [cells[f]["over_seeds"]["low"] for f in fractions]
-        high = [cells[f]["over_seeds"]["high"] for f in fractions]
-        axis.plot(xs, means, "o", color=color, markersize=9, label=cells[fractions[0]]["label"], zorder=3)
-        for x, a, b, f in zip(xs, low, high, fractions):
+        cells = {c["said"]: c for c in values["cells"] if c["start"] == start}
+        xs = [places[f] + shift for f in conditions]
+        means = [cells[f]["over_seeds"]["mean"] for f in conditions]
+        low = [cells[f]["over_seeds"]["low"] for f in conditions]
+        high = [cells[f]["over_seeds"]["high"] for f in conditions]
+        axis.plot(xs, means, "o", color=color, markersize=9, label=cells[conditions[0]]["label"], zorder=3)
+        for x, a, b, f in zip(xs, low, high, conditions):
             if a is not None:
                 axis.plot([x, x], [a, b], color=color, linewidth=2.5, zorder=2)
             seeds = cells[f]["values"]
@@ -59,10 +59,11 @@ def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[st
     trivial = [c["trivial"] for c in values["cells"] if np.isfinite(c["trivial"])]
     if trivial:
         axis.axhline(float(np.mean(trivial)), color=muted, linestyle=":", linewidth=1.8)
-        axis.text(len(fractions) - 0.5, float(np.mean(trivial)), "trivial answer ", color=muted, fontsize=11, va="bottom", ha="right")
-    axis.set_xticks(range(len(fractions)), [f"labels of {f:.0%} of the rooms" for f in fractions])
-    axis.set_xlim(-0.5, len(fractions) - 0.5)
-    axis.set_ylabel(f"{values['metric']} on test rooms", color=ink, fontsize=13)
+        axis.text(len(conditions) - 0.5, float(np.mean(trivial)), "trivial answer ", color=muted, fontsize=11, va="bottom", ha="right")
+    is_share = all(f.endswith("%") for f in conditions)
+    axis.set_xticks(range(len(conditions)), [f"labels of {f} of the rooms" if is_share else f for f in conditions])
+    axis.set_xlim(-0.5, len(conditions) - 0.5)
+    axis.set_ylabel(f"{values['metric']} on test {'rooms' if is_share else 'frames'}", color=ink, fontsize=13)
     legend = axis.legend(frameon=False, fontsize=12, loc="upper left" if values["metric"] == "mIoU" else "upper right")
     for text in legend.get_texts():
         text.set_color(ink)
@@ -79,7 +80,7 @@ def _differences(axis, values: dict[str, Any], muted: str, series: tuple[str, ..
         axis.plot([rooms["low"], rooms["high"]], [y - 0.12] * 2, color=color, linewidth=3, alpha=0.5)
         axis.plot(seeds["mean"], y, "o", color=color, markersize=9)
     axis.axvline(0, color=muted, linewidth=1.2)
-    axis.set_yticks(range(len(rows)), [f"{label_of[r['other']]}, {r['fraction']:.0%}" for r in rows])
+    axis.set_yticks(range(len(rows)), [f"{label_of[r['other']]}, {r['said']}" for r in rows])
     reference = label_of[rows[0]["reference"]] if rows else ""
     axis.set_xlabel(f"{reference} minus the other, {values['metric']}" + (" (turned round)" if values["metric"] == "AbsRel" else ""),
                     color=ink, fontsize=13)

@@ -37,6 +37,8 @@ SEEN, PREDICTED, NEVER_MEASURED = 0, 1, 2
 PROVENANCE_NAMES = ("seen", "hidden and predicted", "never measured")
 PROVENANCE_COLORS = np.array([(0, 114, 178), (230, 159, 0), (204, 121, 167)], np.uint8)
 
+MODALITY_COLORS = {"rgb": "#d55e00", "depth": "#0072b2"}  # of arrows and shares, by what they start from
+
 # NYUv2's 13 classes in their usual (alphabetical) order.
 CLASS_COLORS: dict[str, tuple[int, int, int]] = {
     "bed": (78, 121, 167), "books": (241, 206, 99), "ceiling": (222, 226, 232), "chair": (225, 87, 89),

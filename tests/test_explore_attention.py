@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import random_model
 from timm.models.vision_transformer import VisionTransformer
 from test_training import MODEL
 
 pytest.importorskip("anywidget", reason="the lab's packages are not installed (pip install -e '.[lab]')")
 
 from mask3d_core.attention import EncoderAttention, attention_sizes, entropy, record_attention
-from mask3d_core.models import EncoderConfig, Mask3D
+from mask3d_core.models import EncoderConfig
 from mask3d_core.sources import open_source
 from mask3d_viz.explorers.attention import explore_attention, row_words
 from mask3d_viz.explorers.studio import studio_of
@@ -20,20 +21,10 @@ from mask3d_viz.session import Session
 DEEP = dataclasses.replace(MODEL, rgb=EncoderConfig(width=36, depth=4, heads=3), depth=EncoderConfig(width=24, depth=3, heads=2))
 
 
-def random_model(config=DEEP):
-    torch.manual_seed(0)
-    model = Mask3D(config).eval()
-    model.set_depth_statistics(0.5, 0.3)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return model
-
-
 @pytest.fixture
 def session():
     source = open_source("rooms", count=1, seed=4, views_per_room=1, height=72, width=96)
-    return Session([source.read(0)], {"shipped": random_model(), "small": random_model(MODEL)}, rgb_ratio=0.5, depth_ratio=0.5)
+    return Session([source.read(0)], {"shipped": random_model(DEEP), "small": random_model()}, rgb_ratio=0.5, depth_ratio=0.5)
 
 
 def seen(session, name):

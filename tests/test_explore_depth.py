@@ -5,15 +5,12 @@ import io
 
 import numpy as np
 import pytest
-import torch
-from conftest import make_frame
-from test_training import MODEL
+from conftest import make_frame, random_model
 
 pytest.importorskip("anywidget", reason="the lab's packages are not installed (pip install -e '.[lab]')")
 
 from mask3d_core.errors import ConfigError
 from mask3d_core.frames import Intrinsics
-from mask3d_core.models import Mask3D
 from mask3d_core.ply import read_ply
 from mask3d_viz import open3d_job, style
 from mask3d_viz.clouds import provenance
@@ -39,13 +36,7 @@ def frames():
 
 @pytest.fixture(scope="module")
 def shared(frames):
-    torch.manual_seed(0)
-    model = Mask3D(MODEL).eval()
-    model.set_depth_statistics(0.5, 0.3)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return Session(frames, {"shipped": model})
+    return Session(frames, {"shipped": random_model()})
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import random_model
 from test_training import MODEL
 
 pytest.importorskip("anywidget", reason="the lab's packages are not installed (pip install -e '.[lab]')")
@@ -16,35 +17,28 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.evaluation.ratio_map import (MAP_METRICS, MODEL as MASK3D, MapFrame, RatioMap, checkpoint_digest, map_frames)
 from mask3d_core.evaluation.uncertainty import NOT_A_POSTERIOR
 from mask3d_core.models import Mask3D
-from mask3d_core.sources import open_source
 from mask3d_core.training.checkpoint import save_model
 from mask3d_core.training.process import this_process, write_owner
 from mask3d_viz import ratio_book
+from mask3d_viz.explorers import spread
 from mask3d_viz.explorers.ratios import ONE, SEVERAL, explore_ratios
 from mask3d_viz.explorers.studio import studio_of
 from mask3d_viz.ratio_pictures import map_image
 from mask3d_viz.ratio_view import BEHIND, DIFFERENCE, ERROR, KINDS, LOSES, map_view, place_of, readout, summary, two_digits
-from mask3d_viz.session import Session
+from mask3d_viz.session import HIDDEN, SHOWN, Session
 from mask3d_viz.widgets.ratio_grid import RatioGrid
 
 RATIOS = (0.0, 0.5, 1.0)
 
 
-@pytest.fixture(scope="module")
-def frames():
-    source = open_source("rooms", count=2, seed=4, views_per_room=1, height=72, width=96, sensor=1.0)
-    return [source.read(i) for i in range(2)]
+@pytest.fixture
+def frames(frames):
+    return frames[:2]
 
 
 @pytest.fixture
 def session(frames):
-    torch.manual_seed(0)
-    model = Mask3D(MODEL).eval()
-    model.set_depth_statistics(0.5, 0.3)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return Session(frames, {"shipped": model}, rgb_ratio=0.5, depth_ratio=0.5)
+    return Session(frames, {"shipped": random_model()}, rgb_ratio=0.5, depth_ratio=0.5)
 
 
 def known_map(ratios=(0.0, 0.4, 0.8, 1.0), frames=6, **more):
@@ -270,6 +264,38 @@ def test_spread_over_masks_is_measured_on_the_button_dimmed_when_stale_and_kept(
     view.close()
 
 
+def test_the_spread_is_of_painted_patches_and_of_the_colour_that_the_model_sees(session, monkeypatch):
+    view = explore_ratios(session, ratios=RATIOS, seeds=(0,), live=False)
+    panel, asked = view.spread, []
+
+    def measure(model, batch, ratios, draws, seed, progress, painted):
+        asked.append((batch.color, painted))
+        return real(model, batch, ratios, draws, seed, progress=progress, painted=painted)
+
+    real = spread.measure_mask_spread
+    monkeypatch.setattr(spread, "measure_mask_spread", measure)
+    panel.button.click()
+    assert panel.worker.wait(60) and asked[0][1] == ({}, {})
+    plain, picture = panel.shown, panel.pictures["spread"]
+    showable = int(np.flatnonzero(session.ranks("depth") < 20)[0])
+    session.change(painted_depth=((showable, SHOWN),), painted_rgb=((2, HIDDEN),), color_source="grey")
+    assert picture.stale and "press again" in panel.status.value
+    panel.button.click()
+    assert panel.worker.wait(60) and not picture.stale
+    color, painted = asked[1]
+    assert painted == ({2: True}, {showable: False}) and (color == 0.5).all()
+    row, column = divmod(showable, 5)
+    assert np.isnan(panel.shown.spread[row * 16:row * 16 + 16, column * 16:column * 16 + 16]).all()
+    assert "2 patches as painted in every mask, colour: grey" in picture.note
+    session.undo()
+    assert panel.shown is plain and not picture.stale, "each is remembered for itself"
+    session.change(rgb_ratio=1.0, depth_ratio=1.0)
+    panel.button.click()
+    assert "visible token" in view.message.value and not panel.button.disabled and len(asked) == 2
+    assert studio_of(session).wait(60)
+    view.close()
+
+
 def test_table_files_and_what_is_impossible(session, tmp_path):
     view = explore_ratios(session, ratios=RATIOS, seeds=(0,))
     view.start()
@@ -391,6 +417,11 @@ def test_in_a_browser_arrow_keys_move_enter_goes_there_and_the_mouse_reads(dark,
         page.wait_for_function("document.querySelector('.ratio-grid').classList.contains('is-narrow') || "
                                "document.documentElement.scrollWidth <= 330")
         assert page.evaluate("document.documentElement.scrollWidth") <= 330
+        page.evaluate("""() => { window.model.comm_live = undefined;
+                      document.body.classList.add('jupyter-widgets-disconnected'); }""")  # JupyterLab marks an element around
+        page.wait_for_selector(".ratio-grid.is-gone")
+        page.evaluate("document.body.classList.remove('jupyter-widgets-disconnected')")
+        page.wait_for_selector(".ratio-grid:not(.is-gone)")
         view.lose_kernel()
         page.wait_for_selector(".ratio-grid.is-gone")
         page.evaluate("document.querySelector('.rg-cell').click()")

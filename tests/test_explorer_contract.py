@@ -7,40 +7,43 @@ import json
 
 import numpy as np
 import pytest
-import torch
+from conftest import random_model
 from PIL import Image
-from test_training import MODEL
+from test_watch import finished_folder
 
 pytest.importorskip("anywidget", reason="the lab's packages are not installed (pip install -e '.[lab]')")
 
 import ipywidgets as widgets
 
 from mask3d_core.errors import ConfigError
-from mask3d_core.models import Mask3D
-from mask3d_core.sources import open_source
 from mask3d_viz.explorers import EXPLORERS, explorer
 from mask3d_viz.explorers.base import Explorer
 from mask3d_viz.explorers.studio import studio_of
+from mask3d_viz.explorers.tools import Tools
+from mask3d_viz.explorers.watch import watch
 from mask3d_viz.session import Session
 
 
 @pytest.fixture(scope="module")
-def frames():
-    source = open_source("rooms", count=3, seed=4, views_per_room=1, height=72, width=96, sensor=1.0)
-    return [source.read(i) for i in range(3)]
+def run_folder(tmp_path_factory):
+    return finished_folder(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(params=[*sorted(EXPLORERS), "watch"])
+def view(request, session):
+    """Every explorer of a session; and the panel of a run, whose session's other explorers follow the run."""
+    if request.param == "watch":
+        made = watch(request.getfixturevalue("run_folder"), session)
+    else:
+        made = explorer(request.param)(session)
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def session(frames):
-    torch.manual_seed(0)
-    model = Mask3D(MODEL).eval()
-    model.set_depth_statistics(0.5, 0.3)
-    return Session(frames, {"shipped": model})
-
-
-@pytest.fixture(params=sorted(EXPLORERS))
-def view(request, session):
-    made = explorer(request.param)(session)
+def panel(run_folder):
+    """A run's panel without a session."""
+    made = watch(run_folder)
     yield made
     made.close()
 
@@ -57,10 +60,14 @@ def inside(widget):
 
 
 def test_it_follows_the_session_and_closes(view, session):
-    assert isinstance(view, Explorer) and view.function in EXPLORERS and view.here
+    assert isinstance(view, Tools) and view.here
+    assert isinstance(view, Explorer) and view.function in EXPLORERS or view.function == "watch"
     session.change(frame=1, rgb_ratio=0.5, seed=3, selection=(2,))
     wait(view)
-    assert "frame 1" in repr(view)
+    if view.function == "watch":  # it shows a run, whatever frame the session shows; its code brings the session back
+        assert "frame=1" in view.toolbar.code
+    else:
+        assert "frame 1" in repr(view)
     listeners = len(session._listeners)
     view.close()
     assert len(session._listeners) < listeners, "closed, it listens no more"
@@ -70,8 +77,8 @@ def test_its_code_brings_back_what_is_shown(view, session):
     session.change(depth_ratio=0.5, seed=7, painted_rgb=((1, 2),))
     code = view.code()
     ast.parse(code)
-    other = Session(session.frames, session.checkpoints)
-    found = eval(code.splitlines()[-1], {view.function: lambda s: s, "session": other})
+    other = Session(session.frames, session.checkpoints)  # the followed run's, where one is
+    found = eval(code.splitlines()[-1], {view.function: lambda *given: given[-1], "session": other})
     exec(code.splitlines()[0], {"session": other})
     assert found is other and other.state == session.state
     assert view.toolbar.code == code
@@ -157,3 +164,37 @@ def test_what_cannot_be_is_said_in_the_panel(view, session):
     session.change(depth_ratio=0.5)
     wait(view)
     assert not any("visible" in part.message.value for part in parts)
+
+
+def test_a_run_without_a_session_keeps_places_of_its_film(panel, tmp_path):
+    assert panel.toolbar.kinds == ["PNG", "CSV"], "there is no session to save"
+    panel.toolbar.request = {"number": 1, "what": "keep"}
+    panel.film.place, panel.frame.value = 0, 1
+    panel.toolbar.request = {"number": 2, "what": "keep"}
+    assert [scene["words"] for scene in panel.toolbar.scenes] == [panel.status.words()] * 2 and panel.toolbar.scene == 1
+    assert all(scene["picture"].startswith("data:image/png") for scene in panel.toolbar.scenes)
+    panel.toolbar.request = {"number": 3, "what": "previous"}
+    assert (panel.film.place, panel.frame.value, panel.toolbar.scene) == (-1, 0, 0)
+    panel.toolbar.request = {"number": 4, "what": "next"}
+    assert panel.worker.wait(60) and (panel.film.place, panel.frame.value) == (0, 1)
+    panel.toolbar.request = {"number": 5, "what": "forget", "scene": 0}
+    assert len(panel.toolbar.scenes) == 1
+    panel.toolbar.request = {"number": 6, "what": "show", "scene": 4}
+    assert "scene must be" in panel.message.value
+    with pytest.raises(ConfigError, match="watch writes PNG, CSV"):
+        panel.export("JSON", tmp_path)
+
+
+def test_where_several_checkpoints_are_each_view_can_choose(session, view):
+    if view.function == "watch":  # it shows its own run's numbers, of whatever checkpoint the session shows
+        pytest.skip("a run's panel shows no checkpoint of the session")
+    assert view.function == "explore_features" or view.picker.layout.display == "none"
+    session.checkpoints["second"] = random_model(seed=1)
+    session.refresh("second")  # as a run that is followed brings a new name
+    assert view.picker.layout.display == "flex" and list(view.picker.first.options) == ["shipped", "second"]
+    view.picker.first.value = "second"
+    assert session.state.checkpoint == "second"
+    session.undo()
+    assert session.state.checkpoint == "shipped" and view.picker.first.value == "shipped"
+    assert (view.picker.second in view.picker.children) == view.compares
+    wait(view)

@@ -13,7 +13,6 @@ pytest.importorskip("anywidget", reason="the lab's packages are not installed (p
 from mask3d_core.errors import ConfigError
 from mask3d_core.evaluation import OPPONENTS
 from mask3d_core.models import Mask3D
-from mask3d_core.sources import open_source
 from mask3d_core.evaluation.influence import measure_influence
 from mask3d_core.evaluation.uncertainty import rank_correlation
 from mask3d_viz.explorers.attention import explore_attention
@@ -22,23 +21,6 @@ from mask3d_viz.explorers.explore import explore
 from mask3d_viz.explorers.masks import evidence_html, explore_masks
 from mask3d_viz.explorers.studio import studio_of
 from mask3d_viz.session import HIDDEN, Session
-
-
-@pytest.fixture(scope="module")
-def frames():
-    source = open_source("rooms", count=3, seed=4, views_per_room=1, height=72, width=96, sensor=1.0)
-    return [source.read(i) for i in range(3)]
-
-
-@pytest.fixture
-def session(frames):
-    torch.manual_seed(0)
-    model = Mask3D(MODEL).eval()
-    model.set_depth_statistics(0.5, 0.3)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return Session(frames, {"shipped": model})
 
 
 def wait(session):

@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from conftest import random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_training import MODEL
 
 pytest.importorskip("anywidget", reason="the lab's packages are not installed (pip install -e '.[lab]')")
 
@@ -18,7 +18,6 @@ from browser import FLAGS
 
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.influence import Influence, measure_influence
-from mask3d_core.models import Mask3D
 from mask3d_core.sources import open_source
 from mask3d_viz.images import depth_image, error_image
 from mask3d_viz.ladder import MOVE_STEP, STEP, TOP, Climber, Ladder, pack_influence, silent_copy
@@ -33,13 +32,7 @@ ASKED = (0.5, 0.8)
 
 def make_session(**state):
     source = open_source("rooms", count=3, seed=4, views_per_room=1, height=72, width=96, sensor=1.0)
-    torch.manual_seed(0)
-    model = Mask3D(MODEL).eval()
-    model.set_depth_statistics(0.5, 0.3)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return Session([source.read(i) for i in range(3)], {"tiny": model}, **state)
+    return Session([source.read(i) for i in range(3)], {"tiny": random_model()}, **state)
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +131,15 @@ def test_every_rung_holds_what_python_says(session, data):
 
 def test_the_session_is_not_moved_and_equal_input_gives_equal_bytes(tmp_path):
     session = make_session(rgb_ratio=0.5)
+    session.checkpoints["other"] = random_model(seed=1)
+    session.change(compare="other")
     told = []
     session.on(told.append)
     before = session.state
     pages = [report(session, tmp_path / name, frames=[1], rgb_ratios=(0, 0.5), depth_ratios=(0.8, 1), influence=(),
                     show_progress=False).read_bytes() for name in ("a.html", "b.html")]
     assert session.state == before and not told and pages[0] == pages[1]
+    assert b"other, left out: the page shows one checkpoint" in pages[0]
 
 
 def test_a_page_that_is_too_large_says_what_to_reduce(session, tmp_path, path):
@@ -327,18 +323,23 @@ def test_sliders_clicks_and_clouds_live_without_python(session, path, data):
 @pytest.mark.browser
 def test_clouds_stand_where_python_puts_them(session, path):
     from mask3d_core.frames import Intrinsics
+    from mask3d_viz.depth_clouds import both_clouds
     from mask3d_viz.widgets.point_cloud import frame_points
 
     r = shown_at(session, 0.5, 0.5)[0].reconstruction
     expected = frame_points(r.prediction, Intrinsics.from_array(r.intrinsics))
-    truth = frame_points(r.depth, Intrinsics.from_array(r.intrinsics), is_valid=r.is_valid)
+    truth, prediction = both_clouds(r, r.prediction)
     with opened(path) as page:
         def read(name, kind):
             return np.array(page.evaluate("([n, k]) => { const v = livingPage.cloud.get(n);"
                                           " return [...new globalThis[k](v.buffer)]; }", [name, kind]))
         assert np.abs(read("positions_1", "Float32Array").reshape(-1, 3) - expected["positions"]).max() < 0.002
         assert np.array_equal(read("pixel_0", "Uint32Array"), truth["pixel"])
-        assert np.median(np.abs(read("edge_0", "Float32Array") - truth["edge"])) < 2.0
+        edges = [read(f"edge_{k}", "Float32Array") for k in (0, 1)]
+        for found, python in zip(edges, (truth, prediction)):
+            assert np.median(np.abs(found - python["edge"])) < 2.0
+        assert np.array_equal(edges[0], edges[1][r.is_valid.ravel()]), "the same pixels fly on both sides"
+        assert "the same in both clouds" in page.locator("#cloud").inner_text()
         kinds = read("kind_1", "Uint8Array").reshape(64, 80)
         assert np.array_equal(kinds == 0, r.is_visible) and np.array_equal(kinds == 2, ~r.is_valid)
         assert np.allclose(np.nan_to_num(read("values_1", "Float32Array").reshape(2, 64, 80)[1][r.is_valid]),

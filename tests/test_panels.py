@@ -89,3 +89,25 @@ def test_panel_of_a_frame_without_depth_and_of_a_tall_one():
 def test_panel_refuses(options):
     with pytest.raises(Mask3DError):
         draw_panel(make_frame(48, 64), **options)
+
+
+def test_two_predictions_share_their_scales_whichever_comes_first():
+    frame = make_frame(48, 64, holes=0.0)
+    near, far = frame.depth - 0.02, frame.depth + 0.4
+
+    def draw(*predictions, **options):
+        return panels.comparison_panel(frame.color, frame.depth, frame.is_valid, predictions, mask(3, 4), mask(3, 4, 1),
+                                       names=("A", "A"), is_pasted=False, **options)
+
+    one, other = draw(near, far), draw(far, near)
+    assert one.shape == other.shape and one.shape[1] == 1600
+    gap = round(1600 * 0.012)
+    wide = (1600 - 5 * gap) // 4
+    cell = lambda picture, column: picture[:, gap + column * (wide + gap):gap + column * (wide + gap) + wide]  # noqa: E731
+    upper = one.shape[0] // 2
+    np.testing.assert_array_equal(cell(one, 2)[:upper - 40], cell(other, 3)[:upper - 40])  # predictions stand in the upper row
+    np.testing.assert_array_equal(cell(one, 1)[upper + 40:-60], cell(other, 2)[upper + 40:-60])  # errors in the lower one
+    assert not np.array_equal(cell(one, 2)[:upper - 40], cell(one, 3)[:upper - 40])
+    assert not np.array_equal(one, draw(near, far, scores=({"abs_rel": 0.1}, {"abs_rel": 0.2})))
+    with pytest.raises(Mask3DError, match="size"):
+        draw(near, far[:24])

@@ -152,6 +152,9 @@ def test_the_still_shows_mask_hole_heat_and_selection():
     widget.set_bar("inferno_r", (0.5, 4.0))
     widget.label = "truth"
     assert widget.still().shape[0] > image.shape[0] + 40
+    light, dark = (widget.still(theme=theme) for theme in ("light", "dark"))
+    assert light.shape == dark.shape and light[-4:].mean() > 200 and dark[-4:].mean() < 60, "the bar stands on the theme's paper"
+    assert widget.still(has_heading=False).shape[0] < light.shape[0]
 
 
 def test_a_notebook_keeps_a_picture_and_a_stable_text():

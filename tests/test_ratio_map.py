@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import random_model
 from test_training import MODEL, ROOT
 
 from mask3d_core.batches import from_frames
@@ -18,7 +19,6 @@ from mask3d_core.evaluation.ratio_map import (MAP_METRICS, MEAN_MAP, MODEL as MA
                                               map_frames)
 from mask3d_core.evaluation.uncertainty import measure_mask_spread, rank_correlation, sparsification
 from mask3d_core.masking import Masks, to_pixels
-from mask3d_core.models import Mask3D
 from mask3d_core.sources import open_source
 from mask3d_core.training.checkpoint import load_model
 
@@ -32,19 +32,9 @@ def batch():
     return from_frames([source.read(k) for k in range(3)], MODEL.image_size)
 
 
-def make_model(config=MODEL):
-    torch.manual_seed(0)
-    model = Mask3D(config).eval()
-    model.set_depth_statistics(0.5, 0.3)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return model
-
-
 @pytest.fixture(scope="module")
 def model():
-    return make_model()
+    return random_model()
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +106,7 @@ def test_cells_without_a_score_say_why_and_are_never_measured(whole, model, batc
     assert np.isnan(whole.table("abs_rel")[0]).all() and whole.compare((0, 1), "abs_rel") is None
     start = empty_map(model, whole.frames, (0,), RATIOS)
     assert start.state((1, 1)) == UNKNOWN and start.state((3, 3)) == NOTHING_VISIBLE and start.compare((1, 1), "mae") is None
-    color_only = make_model(dataclasses.replace(MODEL, inputs=("rgb",)))
+    color_only = random_model(dataclasses.replace(MODEL, inputs=("rgb",)))
     alone = empty_map(color_only, whole.frames, (0,), (0.0, 1.0))
     assert alone.places == [(0, 0), (1, 0)], "depth ratios change nothing, so even 0 is scored"
     *_, alone = fill_ratio_map(alone, color_only, batch)
@@ -204,8 +194,8 @@ def test_a_cell_names_its_best_opponent_and_whether_the_model_wins():
 
 def test_digest_and_frames_know_their_own(model, batch):
     digest = checkpoint_digest(model)
-    assert digest == checkpoint_digest(make_model()) and len(digest) == 16
-    other = make_model()
+    assert digest == checkpoint_digest(random_model()) and len(digest) == 16
+    other = random_model()
     with torch.no_grad():
         other.mask_token[0] += 1e-6
     assert checkpoint_digest(other) != digest
@@ -234,7 +224,7 @@ def test_impossible_maps_and_broken_files_are_one_line(model, whole, batch, tmp_
         RatioMap.load(path)
     with pytest.raises(Mask3DError, match="nowhere.json"):
         RatioMap.load(tmp_path / "nowhere.json")
-    broken = make_model()
+    broken = random_model()
     with torch.no_grad():
         broken.depth_head.bias.fill_(float("nan"))
     with pytest.raises(Mask3DError, match="finite predictions"):
@@ -322,10 +312,31 @@ def test_spread_is_over_the_draws_that_hid_a_pixel_and_nothing_else(model, batch
     np.testing.assert_allclose(found.error[valid], np.abs(found.mean - one.depth[0].numpy())[valid])
     assert found.correlation == pytest.approx(rank_correlation(found.spread[valid], found.error[valid]))
     assert found.sparsification().by_spread[0] == pytest.approx(found.error[valid].mean(), rel=1e-5)
-    for wrong, match in (({"draws": 1}, "at least 2"), ({"ratios": (0.5, 0.0)}, "no depth is hidden")):
+    for wrong, match in (({"draws": 1}, "at least 2"), ({"ratios": (0.5, 0.0)}, "no depth is hidden"),
+                         ({"painted": ({}, {20: True})}, r"painted patches must be 0..19; got \[20\]")):
         with pytest.raises(ConfigError, match=match):
             measure_mask_spread(model, one, **{"ratios": (0.5, 0.5), **wrong})
     with pytest.raises(ConfigError, match="one frame"):
         measure_mask_spread(model, batch, (0.5, 0.5))
     with pytest.raises(ConfigError, match="visible token"):
         measure_mask_spread(model, one, (1.0, 1.0))
+
+
+@torch.no_grad()
+def test_painted_patches_are_the_same_in_every_draw(model, batch):
+    one = batch[:1]
+    measured = [p for p in range(20) if bool(one.is_valid[0].view(4, 16, 5, 16).any(3).any(1).flatten()[p])]
+    shown, hidden = measured[:2]
+    found = measure_mask_spread(model, one, (0.5, 0.6), 6, seed=2, painted=({3: True}, {shown: False, hidden: True}))
+    cell = lambda p: np.s_[p // 5 * 16:p // 5 * 16 + 16, p % 5 * 16:p % 5 * 16 + 16]  # noqa: E731
+    assert (found.draws[cell(shown)] == 0).all() and np.isnan(found.spread[cell(shown)]).all(), "never hidden: it has no spread"
+    assert (found.draws[cell(hidden)] == 6).all()
+    masks = Masks.random((0.5, 0.6), one.frame_ids.expand(6), torch.arange(6), one.is_valid.expand(6, -1, -1), 16, 2)
+    rgb, depth = masks.rgb.clone(), masks.depth.clone()
+    rgb[:, 3], depth[:, shown], depth[:, hidden] = True, False, True
+    painted = [Masks.painted(rgb[k:k + 1], depth[k:k + 1], one.is_valid, 16) for k in range(6)]
+    made = [model(one.color, one.depth, one.is_valid, one.intrinsics, each).depth[0].numpy() for each in painted]
+    np.testing.assert_allclose(found.mean[cell(hidden)], np.mean(made, axis=0)[cell(hidden)], rtol=1e-4)
+    only = measure_mask_spread(model, one, (0.5, 0.0), 2, seed=2, painted=({}, {hidden: True}))
+    rows, columns = np.nonzero(only.is_scored)
+    assert len(rows) and set(rows // 16 * 5 + columns // 16) == {hidden}, "hidden by hand alone is hidden enough"

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-import torch
+from conftest import random_model
 from test_training import MODEL
 
 from mask3d_core.errors import ConfigError, Mask3DError
@@ -22,20 +22,8 @@ from mask3d_viz.worker import Worker
 
 
 @pytest.fixture(scope="module")
-def frames():
-    source = open_source("rooms", count=3, seed=4, views_per_room=1, height=72, width=96, sensor=1.0)
-    return [source.read(i) for i in range(3)]
-
-
-@pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = Mask3D(MODEL).eval()
-    model.set_depth_statistics(0.5, 0.3)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return model
+    return random_model()
 
 
 @pytest.fixture

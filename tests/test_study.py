@@ -17,6 +17,8 @@ from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyCon
 from mask3d_core.study.jobs import key_of, pack, per_room, unpack
 from mask3d_core.study.record import described
 from mask3d_core.study.runner import Study, planned_runs
+from mask3d_core.training.config import to_dict
+from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_viz.study_view import study_image
 
 TINY = StudyConfig(
@@ -39,6 +41,7 @@ def test_every_study_is_possible_and_says_what_it_asks():
     for name, config in STUDIES.items():
         assert config.validate() is config and config.name == name and config.question.endswith((".", "?"))
         assert config.is_exploratory == (name != "primary")
+        assert len(config.conditions) == len(config.folds or config.fractions)
     primary = STUDIES["primary"]
     assert len(primary.starts) == 4 and len(primary.fractions) == 2 and primary.seeds == 5 and primary.task == "segment"
     assert len(STUDIES["ratios"].starts) == 16, "4 x 4, the default one of them"
@@ -59,9 +62,9 @@ def test_test_rooms_hold_out_furniture_and_are_other_rooms(study):
     sources = {part: Store(path).first_source for part, path in study.stores.items()}
     assert sources["test"]["pool"] == "test" and sources["train"]["pool"] == sources["val"]["pool"] == "train"
     assert len({source["seed"] for source in sources.values()}) == 3
-    job = study.finetuning("mask3d", 0.5, 1, {"learning_rate": 0.004, "layer_decay": 1.0, "length": 1.0}, "test")
+    job = study.finetuning("mask3d", 0.5, 1, {"learning_rate": 0.004, "layer_decay": 1.0, "length": 1.0})
     assert job.config["label_seed"] == job.config["fit"]["seed"] == 1 and study.pretraining("mask3d", 1).key in job.config["start"]
-    trial = study.finetuning("mask3d", 0.5, 0, {"learning_rate": 0.004, "layer_decay": 1.0, "length": 1.0}, "val")
+    trial = study.finetuning("mask3d", 0.5, 0, {"learning_rate": 0.004, "layer_decay": 1.0, "length": 1.0}, True)
     assert trial.config["label_seed"] == TINY.tune.seed and study.pretraining("mask3d", 0).key in trial.config["start"]
 
 
@@ -114,7 +117,7 @@ def test_a_stopped_study_goes_on_and_weights_that_are_gone_are_made_again(study,
 def test_a_run_that_fails_is_named(tmp_path):
     config = replace(TINY, starts=("random", "timm:nonsense"), reference="random")
     broken = Study(config, tmp_path / "runs" / "tiny", tmp_path / "x.runs.jsonl", "cpu", workers=0)
-    with pytest.raises(Mask3DError, match="val timm:nonsense 50% trial .* does not know a model"):
+    with pytest.raises(Mask3DError, match="timm:nonsense 50% trial .* does not know a model"):
         broken.run(show=False)
 
 
@@ -123,6 +126,9 @@ def test_keys_know_what_was_run_and_not_where():
     assert key_of("finetune", config, "val", "x") == key_of("finetune", {**config, "data": "c"}, "val", "x")
     assert key_of("finetune", config, "val", "x") != key_of("finetune", config, "val", "y") != key_of("finetune", config, "test", "x")
     assert key_of("finetune", config, "val") != key_of("finetune", {**config, "fit": {"seed": 2}}, "val")
+    whole = to_dict(FinetuneConfig())
+    assert key_of("finetune", whole, "val") == key_of("finetune", {k: v for k, v in whole.items() if k != "leave_out"}, "val"), (
+        "a key that is added later, at its default, changes nothing")
 
 
 # ---- what it says ----------------------------------------------------------------------------------------------------
@@ -136,7 +142,7 @@ def test_findings_of_a_run_study(study, tmp_path):
     for seed in range(2):  # the packed counts say the same as the scores
         assert analysis.score("segment", cell.rooms[seed].sum(0)) == pytest.approx(cell.values[seed], abs=1e-9)
     text = text_of(found)
-    for words in ("primary endpoint", "2 of 2 seeds", "chosen per start on validation rooms out of 3 trials", "most frequent class",
+    for words in ("primary endpoint", "2 of 2 seeds", "chosen per start on validation rooms, out of 3 trials", "most frequent class",
                   "Mask3D minus", "over rooms", "Holm"):
         assert words in text
     values = {**as_values(found), **described(study)}

@@ -7,19 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from browser import open_widget
+from conftest import random_model
 from test_training import CONFIG, MODEL, run_fit
 
 pytest.importorskip("anywidget", reason="the lab's packages are not installed (pip install -e '.[lab]')")
 
 from mask3d_core.errors import ConfigError, Mask3DError
-from mask3d_core.masking import MaskConfig
-from mask3d_core.models import Mask3D
+from mask3d_core.evaluation import OPPONENTS, depth_metrics
+from mask3d_core.masking import MaskConfig, to_pixels
 from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.sources import open_source
 from mask3d_core.training.checkpoint import load_model, save_model
@@ -32,8 +32,8 @@ from mask3d_viz.explorers.watch import figures, watch
 from mask3d_viz.film import FilmMaker, thinned
 from mask3d_viz.following import Beat, follow_run
 from mask3d_viz.predictions import model_token
+from mask3d_viz.run_opponents import FixedScorer
 from mask3d_viz.runs import LogTail, Run, command_of, duration, lesson_config, plan_run, start_run
-from mask3d_viz.session import Session
 from mask3d_viz.widgets.film_strip import FilmStrip, film_picture
 
 posix = pytest.mark.skipif(os.name == "nt", reason="training from a panel needs signals")
@@ -408,6 +408,45 @@ def test_charts_carry_the_opponent_and_the_shipped_run(tmp_path):
         assert not any(t.get_text().startswith("shipped") for t in figures(records, other)[1][1].axes[0].texts), change
 
 
+def texts(figure):
+    return {t.get_text() for t in figure.axes[0].texts}
+
+
+def test_the_opponents_stand_beside_the_mean_on_the_frames_that_they_were_measured_on(tmp_path):
+    panel = watch(finished_folder(tmp_path / "run"))
+    fixed, previews = panel.fixed, panel.run.previews()
+    with np.load(previews[-1][1]) as arrays:
+        arrays = {name: torch.from_numpy(arrays[name]) for name in arrays}
+    depth, is_valid = arrays["depth"].float(), arrays["is_valid"]
+    hidden = is_valid & to_pixels(arrays["is_masked_depth"], (4, 5), 16)
+    mean_of = lambda guess: float(depth_metrics(guess, depth, hidden)["abs_rel"].nanmean())  # noqa: E731
+    for name in ("nearest", "linear_inverse"):
+        guess = OPPONENTS[name](depth, is_valid & ~hidden, arrays["color"].float() / 255,
+                                ~to_pixels(arrays["is_masked_rgb"], (4, 5), 16))
+        assert fixed.rivals[name] == pytest.approx(mean_of(guess), rel=1e-5)
+    assert [step for step, _ in fixed.run] == [0, 3, 6] and fixed.frames == len(depth) == 2
+    assert fixed.run[-1][1] == pytest.approx(mean_of(arrays["prediction"].float()), rel=1e-5)
+    records, config = panel.run.log.records, panel.run.config
+    alone = dict(figures(records, config))["AbsRel over hidden pixels on held-out frames, over the steps"]
+    starred = figures(records, dataclasses.replace(config, eval_frames=9), fixed=fixed)[1][1]
+    same = figures(records, dataclasses.replace(config, eval_frames=2), fixed=fixed)[1][1]
+    assert {"nearest pixel*", "spline in 1/depth*", "this run*", "this run"} <= texts(starred)
+    assert "film's 2 fixed frames alone" in starred.axes[0].get_xlabel(), "and it says on which frames"
+    assert {"nearest pixel", "spline in 1/depth", "mean of the visible"} <= texts(same) and "this run*" not in texts(same)
+    assert not texts(alone) & {"nearest pixel", "nearest pixel*"}
+    opened = []
+    scorer, real = FixedScorer(), np.load
+    try:
+        np.load = lambda path, **more: opened.append(path) or real(path, **more)
+        assert scorer.score(previews) == fixed and scorer.score(previews) == fixed
+    finally:
+        np.load = real
+    assert len(opened) == 3, "each file is read once"
+    previews[1][1].write_bytes(b"PK")
+    assert [step for step, _ in FixedScorer().score(previews).run] == [0, 6] and FixedScorer().score([]) is None
+    panel.close()
+
+
 def test_a_cell_that_is_run_again_closes_its_panel_before(tmp_path, session, monkeypatch):
     import IPython
 
@@ -441,22 +480,6 @@ def test_a_chart_as_svg_takes_the_pages_colours():
 # ---- explorers that follow ---------------------------------------------------------------------------------------------
 
 
-def random_model(seed, config=MODEL):
-    torch.manual_seed(seed)
-    model = Mask3D(config).eval()
-    model.set_depth_statistics(0.5, 0.3)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    return model
-
-
-@pytest.fixture
-def session():
-    source = open_source("rooms", count=2, seed=4, views_per_room=1, height=72, width=96)
-    return Session([source.read(i) for i in range(2)], {"shipped": random_model(0)})
-
-
 def test_all_explorers_of_a_session_follow_a_run(session, tmp_path):
     views = [explore_masks(session), explore_masks(session)]
     studio, folder = studio_of(session), tmp_path / "mine"
@@ -464,7 +487,7 @@ def test_all_explorers_of_a_session_follow_a_run(session, tmp_path):
     begin = shown()
     following = follow_run(session, folder)
     assert not following.poll() and following.step == -1, "no folder yet: waited for"
-    save_model(folder / "latest", random_model(1), {"step": 5})
+    save_model(folder / "latest", random_model(seed=1), {"step": 5})
     assert following.poll() and following.step == 5 and session.state.checkpoint == "mine"
     studio.wait(60)
     first = shown()
@@ -474,16 +497,16 @@ def test_all_explorers_of_a_session_follow_a_run(session, tmp_path):
     (folder / "latest.safetensors").write_bytes(whole[:1000])
     assert not following.poll() and following.error == "" and following.step == 5, "half a file is waited for"
     session.change(seed=3)
-    save_model(folder / "latest", random_model(2), {"step": 9})
+    save_model(folder / "latest", random_model(seed=2), {"step": 9})
     assert following.poll() and following.step == 9 and session.state.seed == 3
     studio.wait(60)
     assert shown()[0] == shown()[1] != first[0] and not views[0].pictures["prediction"].stale
     with torch.inference_mode():
-        truth = random_model(2)(session.batch().color, session.batch().depth, session.batch().is_valid,
+        truth = random_model(seed=2)(session.batch().color, session.batch().depth, session.batch().is_valid,
                                 session.batch().intrinsics, session.masks()).depth[0].numpy()
     np.testing.assert_allclose(studio.shown.reconstruction.prediction, truth, rtol=1e-4)
     session.change(checkpoint="shipped")
-    save_model(folder / "latest", random_model(3), {"step": 12})
+    save_model(folder / "latest", random_model(seed=3), {"step": 12})
     assert following.poll() and session.state.checkpoint == "shipped", "the reader's choice stays"
     following.stop()
     for view in views:
@@ -492,7 +515,7 @@ def test_all_explorers_of_a_session_follow_a_run(session, tmp_path):
 
 def test_a_model_of_another_size_and_a_taken_name_are_refused_in_one_line(session, tmp_path):
     other = dataclasses.replace(MODEL, image_size=(96, 96))
-    save_model(tmp_path / "large" / "latest", random_model(1, other), {"step": 5})
+    save_model(tmp_path / "large" / "latest", random_model(other, 1), {"step": 5})
     panel = watch(tmp_path / "large", session)
     panel.following.poll()
     assert "trains on 96x96 pixels" in panel.message.value and "\n" not in panel.following.error
@@ -508,7 +531,7 @@ def test_a_model_of_another_size_and_a_taken_name_are_refused_in_one_line(sessio
 def test_a_freed_models_number_is_never_given_again():
     tokens = set()
     for _ in range(20):
-        model = random_model(0)
+        model = random_model(seed=0)
         assert model_token(model) == model_token(model)
         tokens.add(model_token(model))
         del model

@@ -25,7 +25,7 @@ from mask3d_core.errors import FrameError, Mask3DError
 from mask3d_core.sources import Source
 from mask3d_core.sources.opening import open_path
 from mask3d_core.sources.patterns import name_some
-from mask3d_core.splits import BY_TIME, TRAIN, UNUSED, assign_splits
+from mask3d_core.splits import BY_TIME, TRAIN, UNUSED, auto_splits
 from mask3d_core.store import Store
 
 __all__ = ["Finding", "Report", "environment", "examine"]
@@ -141,6 +141,12 @@ def _store(store: Store, verify: bool | None) -> list[Finding]:
     return findings
 
 
+def _official(source: Source) -> list[str | None]:
+    """The split that the data set's authors published, frame by frame."""
+    ask = getattr(source, "official_split", None)
+    return [ask(i) if ask is not None else None for i in range(len(source))]
+
+
 def _splits(source: Source, tiny: dict[int, np.ndarray]) -> list[Finding]:
     """Who trains and who measures, and whether they see the same."""
     if isinstance(source, Store):
@@ -148,7 +154,7 @@ def _splits(source: Source, tiny: dict[int, np.ndarray]) -> list[Finding]:
     else:
         numbers: dict[str, int] = {}
         index = np.array([numbers.setdefault(source.sequence(i), len(numbers)) for i in range(len(source))])
-        split, kind, rule = assign_splits(index, list(numbers))
+        split, kind, rule = auto_splits(_official(source), index, list(numbers))
         rule = f"as `mask3d prepare` would split it: {rule}"
     counts = {name: int((split == value).sum()) for name, value in (("train", 0), ("val", 1), ("test", 2),
                                                                     ("unused", UNUSED))}

@@ -169,19 +169,22 @@ def paired_interval(first: Values, second: Values, sequences: Sequence[str], lev
 
 
 def resampled(counts: np.ndarray, score: Callable[[np.ndarray], np.ndarray], level: float = 0.95, resamples: int = 2000,
-              seed: int = 0) -> Estimate:
+              seed: int = 0, strata: np.ndarray | None = None) -> Estimate:
     """A score of added-up counts (mIoU of a confusion matrix, say) with its interval from drawing whole sequences again.
 
     Args:
         counts: (sequences, ...), what each sequence adds.
         score: (k, ...) summed counts to (k,) scores; NaN where undefined.
         level, resamples, seed: as :func:`interval`.
+        strata: int (sequences,): sequences are drawn again within each stratum, as many as it has; None: among all.
 
     Returns:
         The score of everything with its interval; ``frames`` and ``sequences`` both say how many sequences there are.
     """
-    return _of_draws(float(score(counts.sum(axis=0)[None])[0]), lambda drawn: score(_drawn_sums(counts, drawn)), len(counts),
-                     level, resamples, seed)
+    def of(drawn: np.ndarray) -> np.ndarray:
+        return score(_drawn_sums(counts, drawn if strata is None else _within(strata, drawn)))
+
+    return _of_draws(float(score(counts.sum(axis=0)[None])[0]), of, len(counts), level, resamples, seed)
 
 
 def resampled_difference(first: np.ndarray, second: np.ndarray, score: Callable[[np.ndarray], np.ndarray],
@@ -196,6 +199,15 @@ def resampled_difference(first: np.ndarray, second: np.ndarray, score: Callable[
     mean = float(score(first.sum(axis=0)[None])[0] - score(second.sum(axis=0)[None])[0])
     return _of_draws(mean, lambda drawn: score(_drawn_sums(first, drawn)) - score(_drawn_sums(second, drawn)), len(first),
                      level, resamples, seed)
+
+
+def _within(strata: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Sequence numbers drawn among all, int (k, n), as draws within strata: place i gets one of its own stratum."""
+    found = np.empty_like(drawn)
+    for stratum in np.unique(strata):
+        places = np.flatnonzero(strata == stratum)
+        found[:, places] = places[drawn[:, places] * len(places) // len(strata)]
+    return found
 
 
 def _drawn_sums(counts: np.ndarray, drawn: np.ndarray) -> np.ndarray:

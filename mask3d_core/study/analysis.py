@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mask3d_core.errors import Mask3DError
 from mask3d_core.evaluation.statistics import Estimate, resampled, student_cdf, student_interval
-from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of
+from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of, said_of
 from mask3d_core.study.jobs import unpack
 from mask3d_core.study.runner import Study, planned_runs
 
+ALL = "all"  # folds together
 METRIC = {"segment": "mIoU", "depth": "AbsRel"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One start at one label fraction.
+    """One start under one condition.
 
     Args:
-        start, fraction: which.
+        start, condition: which; a label fraction, a fold of real frames, or :data:`ALL` folds together.
         values: score per seed, NaN where that seed has not run.
         rooms: float64 (seeds, rooms, ...), what each room adds; see :func:`_score`.
         trivial: the trivial answer's score, mean over seeds.
         choice: learning rate, layer decay and length chosen on validation.
         trials: how many runs that choice was among.
+        strata: int (rooms,), within which rooms are drawn again; None: all are one.
     """
 
     start: str
-    fraction: float
+    condition: float | str
     values: np.ndarray
     rooms: np.ndarray
     trivial: float
     choice: dict[str, float]
     trials: int
+    strata: np.ndarray | None = None
 
     @property
     def over_seeds(self) -> Estimate:
@@ -49,7 +52,7 @@ class Contrast:
     """The reference minus another start, on the same seeds, labels and rooms.
 
     Args:
-        other, fraction: against whom, at how many labels.
+        other, condition: against whom, where.
         over_seeds: mean paired difference, Student t over seeds.
         over_rooms: the same mean, rooms drawn again with all seeds kept.
         p: two-sided, of no difference over seeds; NaN with fewer than two seeds.
@@ -57,7 +60,7 @@ class Contrast:
     """
 
     other: str
-    fraction: float
+    condition: float | str
     over_seeds: Estimate
     over_rooms: Estimate
     p: float
@@ -79,9 +82,9 @@ class Findings:
 
     Args:
         config: the study.
-        cells: by (start, fraction).
-        contrasts: the reference against each other start at each fraction.
-        seeds: how many are complete, for all starts and fractions.
+        cells: by (start, condition).
+        contrasts: the reference against each other start under each condition.
+        seeds: how many are complete, for all starts and conditions.
         is_whole: whether every planned run is there.
     """
 
@@ -101,30 +104,42 @@ def findings(study: Study) -> Findings:
     config = study.config
     if not study.stores:
         study.prepare(show=False)
-    rows: dict[tuple[str, float, int], dict[str, Any]] = {}
+    rows: dict[tuple[str, float | str, int], dict[str, Any]] = {}
     for start in config.starts:
-        for fraction in config.fractions:
-            if not study.trials(start, fraction):
+        for condition in config.conditions:
+            if not study.trials(start, condition):
                 continue
-            choice = study.choice(start, fraction)
+            choice = study.choice(start, condition)
             for seed in range(config.seeds):
-                result = study.results.get(study.finetuning(start, fraction, seed, choice, "test").key)
+                result = study.results.get(study.finetuning(start, condition, seed, choice).key)
                 if result is not None:
-                    rows[start, fraction, seed] = result
+                    rows[start, condition, seed] = result
     complete = [seed for seed in range(config.seeds)
-                if all((start, fraction, seed) in rows for start in config.starts for fraction in config.fractions)]
+                if all((start, condition, seed) in rows for start in config.starts for condition in config.conditions)]
     if not complete:
         raise Mask3DError("at least one seed that all starts have run", "none", "Let the study go on.", study.record)
-    cells = {(start, fraction): _cell(study, start, fraction, [rows[start, fraction, seed] for seed in complete])
-             for start in config.starts for fraction in config.fractions}
-    others = [(other, fraction) for fraction in config.fractions for other in config.starts if other != config.reference]
-    made = [_contrast(config, cells[config.reference, fraction], cells[other, fraction]) for other, fraction in others]
+    cells = {(start, condition): _cell(study, start, condition, [rows[start, condition, seed] for seed in complete])
+             for start in config.starts for condition in config.conditions}
+    conditions: tuple[float | str, ...] = config.conditions
+    if config.folds:
+        cells |= {(start, ALL): _joined(config, [cells[start, fold] for fold in config.folds]) for start in config.starts}
+        conditions = (ALL,)  # a single fold has too few frames to be looked at alone
+    others = [(other, condition) for condition in conditions for other in config.starts if other != config.reference]
+    made = [_contrast(config, cells[config.reference, condition], cells[other, condition]) for other, condition in others]
     corrected = holm([c.p for c in made])
-    contrasts = tuple(Contrast(c.other, c.fraction, c.over_seeds, c.over_rooms, c.p, p) for c, p in zip(made, corrected))
+    contrasts = tuple(replace(c, p_holm=p) for c, p in zip(made, corrected))
     return Findings(config, cells, contrasts, len(complete), len(complete) == config.seeds)
 
 
-def _cell(study: Study, start: str, fraction: float, results: list[dict[str, Any]]) -> Cell:
+def _joined(config: StudyConfig, folds: list[Cell]) -> Cell:
+    """All folds as one set of frames: confusion matrices are added first and divided last."""
+    rooms = np.concatenate([cell.rooms for cell in folds], axis=1)
+    strata = np.concatenate([np.full(cell.rooms.shape[1], k) for k, cell in enumerate(folds)])
+    values = np.array([float(score(config.task, summed)) for summed in _stacked(config.task, rooms).sum(axis=0)])
+    return Cell(folds[0].start, ALL, values, rooms, float(np.mean([cell.trivial for cell in folds])), {}, folds[0].trials, strata)
+
+
+def _cell(study: Study, start: str, condition: float | str, results: list[dict[str, Any]]) -> Cell:
     task = study.config.task
     rooms, values, trivial = [], [], []
     for result in results:
@@ -142,8 +157,8 @@ def _cell(study: Study, start: str, fraction: float, results: list[dict[str, Any
             rooms.append(unpack(result["rooms"]["values"], "<f4", -1, 3)[:, :1].astype(np.float64))
             values.append(scores["model"]["abs_rel"]["mean"])
             trivial.append(other["abs_rel"]["mean"] if other else math.nan)
-    return Cell(start, fraction, np.array(values), np.stack(rooms), float(np.mean(trivial)), study.choice(start, fraction),
-                len(study.trials(start, fraction)))
+    return Cell(start, condition, np.array(values), np.stack(rooms), float(np.mean(trivial)), study.choice(start, condition),
+                len(study.trials(start, condition)))
 
 
 def score(task: str, counts: np.ndarray) -> np.ndarray:
@@ -161,9 +176,8 @@ def score(task: str, counts: np.ndarray) -> np.ndarray:
     return np.asarray(np.nansum(iou, axis=-1) / np.where(present, present, np.nan))
 
 
-def _stacked(task: str, cell: Cell) -> np.ndarray:
-    """(rooms, seeds, ...): rooms first, as they are drawn."""
-    rooms = cell.rooms
+def _stacked(task: str, rooms: np.ndarray) -> np.ndarray:
+    """(seeds, rooms, ...) to (rooms, seeds, ...): rooms first, as they are drawn; for depth with a count beside."""
     if task == "depth":
         rooms = np.concatenate([rooms, np.ones_like(rooms)], axis=-1)
     return np.moveaxis(rooms, 0, 1)
@@ -173,13 +187,14 @@ def _contrast(config: StudyConfig, reference: Cell, other: Cell) -> Contrast:
     """Positive: the reference is better (AbsRel is turned round)."""
     sign = -1.0 if config.task == "depth" else 1.0
     differences = sign * (reference.values - other.values)
-    both = np.stack([_stacked(config.task, reference), _stacked(config.task, other)], axis=1)  # (rooms, 2, seeds, ...)
+    both = np.stack([_stacked(config.task, cell.rooms) for cell in (reference, other)], axis=1)  # (rooms, 2, seeds, ...)
 
     def difference(summed: np.ndarray) -> np.ndarray:
         found = score(config.task, summed).mean(axis=-1)  # over seeds
         return sign * (found[:, 0] - found[:, 1])
 
-    return Contrast(other.start, other.fraction, student_interval(differences), resampled(both, difference), two_sided(differences), math.nan)
+    return Contrast(other.start, other.condition, student_interval(differences), resampled(both, difference, strata=reference.strata),
+                    two_sided(differences), math.nan)
 
 
 def two_sided(differences: np.ndarray) -> float:
@@ -207,32 +222,47 @@ def text_of(found: Findings) -> str:
     """The findings as a table, with what was decided before and after."""
     config, metric = found.config, METRIC[found.config.task]
     lines = [f"{config.name}: {config.question}",
-             f"{'exploratory' if config.is_exploratory else 'primary endpoint'}: {config.endpoint}",
-             f"{config.rooms.test_rooms} test rooms with furniture models and materials that nobody trained on; {found.seeds} of "
-             f"{config.seeds} seeds, each with its own pre-training, labels and order; {config.pretrain_steps * config.pretrain_batch:,} "
-             f"frames of pre-training for all; rate, layer decay and length chosen per start on validation rooms out of "
-             f"{config.tune.trials} trials; the last step is scored{'; the encoder is frozen' if config.freeze == -1 else ''}"]
-    if config.task == "depth":
-        lines.append("favours depth targets by construction")
+             f"{'exploratory' if config.is_exploratory else 'primary endpoint'}: {config.endpoint}", *_protocol(found)]
     width = max(len(label_of(start)) for start in config.starts)
-    for fraction in config.fractions:
-        rooms = math.ceil(fraction * config.rooms.train_rooms - 1e-9)
-        lines.append(f"\nlabels of {rooms} rooms ({fraction:.0%}), {rooms * config.rooms.train_views} frames")
+    for condition in (*config.conditions, *((ALL,) if config.folds else ())):
+        lines.append(f"\n{_headline(config, condition)}")
         lines.append(f"  {'':{width}}  {metric + ', mean [95 % over seeds]':>32}  {'rate':>7} {'decay':>5} {'length':>6}")
         for start in config.starts:
-            cell = found.cells[start, fraction]
-            lines.append(f"  {label_of(start):{width}}  {said(cell.over_seeds):>32}  {cell.choice['learning_rate']:7.3g} "
-                         f"{cell.choice['layer_decay']:5.2g} {cell.choice['length']:6.2g}")
+            cell = found.cells[start, condition]
+            choice = "".join(f" {cell.choice[key]:{wide}.3g}" for key, wide in (
+                ("learning_rate", 8), ("layer_decay", 5), ("length", 6))) if cell.choice else ""
+            lines.append(f"  {label_of(start):{width}}  {said(cell.over_seeds):>32} {choice}")
         name = "most frequent class" if config.task == "segment" else "mean per pixel"
-        lines.append(f"  {name:{width}}  {found.cells[config.reference, fraction].trivial:>32.3f}")
+        lines.append(f"  {name:{width}}  {found.cells[config.reference, condition].trivial:>32.3f}")
+    what = "frames" if config.folds else "rooms"
     lines.append(f"\n{label_of(config.reference)} minus ...{' (turned round: positive is better)' if config.task == 'depth' else ''}")
     for c in found.contrasts:
         p = "" if not math.isfinite(c.p) else f"p {c.p:.3f}, Holm {c.p_holm:.3f}"
-        lines.append(f"  {label_of(c.other):{width}} at {c.fraction:4.0%}: {said(c.over_seeds, '+')} over seeds, "
-                     f"[{c.over_rooms.low:+.3f}, {c.over_rooms.high:+.3f}] over rooms, {p}: {c.verdict}")
+        lines.append(f"  {label_of(c.other):{width}} at {said_of(c.condition):>4}: {said(c.over_seeds, '+')} over seeds, "
+                     f"[{c.over_rooms.low:+.3f}, {c.over_rooms.high:+.3f}] over {what}, {p}: {c.verdict}")
     if not found.is_whole:
         lines.append(f"not whole: {found.seeds} of {config.seeds} seeds")
     return "\n".join(lines)
+
+
+def _protocol(found: Findings) -> list[str]:
+    """How it was done."""
+    config = found.config
+    tests = (f"{len(config.folds)} types of real scenes, each left out in turn; rates chosen with the next type as validation" if config.folds
+             else f"{config.rooms.test_rooms} test rooms with furniture models and materials that nobody trained on; rate, layer decay and "
+             "length chosen per start on validation rooms")
+    lines = [f"{tests}, out of {config.tune.trials} trials for each start; {found.seeds} of {config.seeds} seeds, each with its own "
+             f"pre-training, labels and order; {config.pretrain_steps * config.pretrain_batch:,} frames of pre-training for all; the last "
+             f"step is scored{'; the encoder is frozen' if config.freeze == -1 else ''}"]
+    return lines + (["favours depth targets by construction"] if config.task == "depth" else [])
+
+
+def _headline(config: StudyConfig, condition: float | str) -> str:
+    """A condition in words."""
+    if isinstance(condition, str):
+        return "all folds together" if condition == ALL else f"{said_of(condition)} left out"
+    rooms = math.ceil(condition * config.rooms.train_rooms - 1e-9)
+    return f"labels of {rooms} rooms ({condition:.0%}), {rooms * config.rooms.train_views} frames"
 
 
 def said(estimate: Estimate, sign: str = "") -> str:
@@ -248,9 +278,9 @@ def as_values(found: Findings) -> dict[str, Any]:
     return {"name": config.name, "question": config.question, "endpoint": config.endpoint, "is_exploratory": config.is_exploratory,
             "seeds": found.seeds, "is_whole": found.is_whole, "planned_runs": planned_runs(config), "metric": METRIC[config.task],
             "cells": [{"start": c.start, "label": label_of(c.start), "is_pretrained_here": is_pretrained_here(c.start),
-                       "fraction": c.fraction, "values": c.values.tolist(), "over_seeds": c.over_seeds.as_dict(),
+                       "condition": c.condition, "said": said_of(c.condition), "values": c.values.tolist(), "over_seeds": c.over_seeds.as_dict(),
                        "trivial": c.trivial, "choice": c.choice, "trials": c.trials} for c in found.cells.values()],
-            "contrasts": [{"reference": config.reference, "other": c.other, "fraction": c.fraction, "over_seeds": c.over_seeds.as_dict(),
+            "contrasts": [{"reference": config.reference, "other": c.other, "condition": c.condition, "said": said_of(c.condition), "over_seeds": c.over_seeds.as_dict(),
                            "over_rooms": c.over_rooms.as_dict(), "p": c.p if math.isfinite(c.p) else None,
                            "p_holm": c.p_holm if math.isfinite(c.p_holm) else None, "verdict": c.verdict} for c in found.contrasts]}
 

@@ -47,7 +47,7 @@ class StudyCost:
     def seconds(self) -> float:
         """Of the whole study; a chosen length is counted as the longest."""
         config, tune = self.config, self.config.tune
-        cells = len(config.starts) * len(config.fractions)
+        cells = len(config.starts) * len(config.conditions)
         trials = cells * (len(tune.learning_rates) * len(tune.layer_decays) + sum(length for length in tune.lengths if length != 1.0))
         finals = cells * config.seeds * max(tune.lengths)
         return (config.seeds * sum(self.pretrain_seconds.values()) + self.finetune_seconds * (trials + finals)
@@ -58,7 +58,7 @@ class StudyCost:
         config = self.config
         frames = config.pretrain_steps * config.pretrain_batch
         lines = [f"{config.name}: {config.question}", f"endpoint: {config.endpoint}",
-                 f"{len(config.starts)} starts x {len(config.fractions)} label fractions x {config.seeds} seeds, "
+                 f"{len(config.starts)} starts x {len(config.conditions)} {'folds' if config.folds else 'label fractions'} x {config.seeds} seeds, "
                  f"{config.tune.trials} trials each on validation: {planned_runs(config)} runs, {self.workers} at a time"]
         for start, seconds in self.pretrain_seconds.items():
             lines.append(f"  pre-training {label_of(start)}: {frames:,} frames, {self.gflops[start] * frames / 1e3:,.0f} TFLOP, "

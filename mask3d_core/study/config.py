@@ -81,7 +81,9 @@ class StudyConfig:
         starts: "random", a control's name, a control with changes ("mask3d;loss=l2;ratios=[[0.5,0.8]]"), "timm:<name>" or a
             checkpoint. Everything but random, timm and checkpoints is pre-trained here, on the same frames, as many for all.
         reference: the start that the others are compared with.
-        fractions: shares of the training rooms whose labels are used.
+        fractions: shares of the training rooms whose labels are used. folder, folds: instead, real labelled frames and
+            patterns of their sequence names ("boxes/*"): each fold in turn tests, the others train, and rates are chosen with
+            the fold after it as validation; pre-training stays on the rooms.
         seeds: each repeats pre-training and fine-tuning.
         task: of fine-tuning.
         freeze: -1: a frozen probe.
@@ -99,6 +101,8 @@ class StudyConfig:
     starts: tuple[str, ...] = (RANDOM, "mask3d", "rgb-to-depth", "mae")
     reference: str = "mask3d"
     fractions: tuple[float, ...] = (0.01, 0.1)
+    folder: str = ""
+    folds: tuple[str, ...] = ()
     seeds: int = 5
     task: str = "segment"
     freeze: int = 0
@@ -112,6 +116,11 @@ class StudyConfig:
     finetune_batch: int = 16
     head: HeadConfig = field(default_factory=lambda: HeadConfig("linear", cells=2))
 
+    @property
+    def conditions(self) -> tuple[float | str, ...]:
+        """What every start is tried under: label fractions, or folds of real frames."""
+        return self.folds or self.fractions
+
     def problems(self) -> list[str]:
         """Everything that is wrong, one line each."""
         found = [f"{name} must be at least 1; got {getattr(self, name)}" for name in (
@@ -122,6 +131,8 @@ class StudyConfig:
             found.append(f"reference must be one of the starts; got {self.reference!r}")
         if not self.fractions or any(not 0 < f <= 1 for f in self.fractions):
             found.append(f"fractions must lie in 0..1, above 0; got {self.fractions}")
+        if bool(self.folds) != bool(self.folder) or len(self.folds) in (1, 2):
+            found.append(f"real frames want a folder and at least three folds; got {self.folder!r} and {self.folds}")
         if self.task not in ("segment", "depth"):
             found.append(f"a study's task is segment or depth; got {self.task!r}")
         if 1.0 not in self.tune.lengths:
@@ -171,19 +182,28 @@ class StudyConfig:
         return replace(made, data=str(store), name=f"{self.preset}/{start}", mask=replace(made.mask, seed=seed), fit=fit,
                        preview=0, eval_frames=64).validate()
 
-    def finetuning(self, start: str, fraction: float, seed: int, stores: dict[str, Path], choice: dict[str, float]) -> FinetuneConfig:
+    def finetuning(self, start: str, condition: float | str, seed: int, stores: dict[str, Path], choice: dict[str, float],
+                   is_trial: bool = False) -> FinetuneConfig:
         """A fine-tuning run.
 
         Args:
             start: as ``open_start`` wants it: "random", "timm:...", or the path of a run.
+            condition: a label fraction, or the fold that tests.
+            is_trial: choose on validation: of folds, the one after the tested one takes its place, and that one is not used.
             stores: "train", "val" and "test".
             choice: learning_rate, layer_decay and length.
         """
         model = pretrain_config(self.preset).model
         fit = FitConfig(steps=max(1, round(self.finetune_steps * choice["length"])), batch_size=self.finetune_batch,
                         learning_rate=choice["learning_rate"], beta2=0.999, seed=seed, warmup=0.1, log_every=50)
-        return finetune_config(self.task, data=str(stores["train"]), validation_data=str(stores["val"]), test_data=str(stores["test"]),
-                               start=start, shape=model.rgb, image_size=model.image_size, head=self.head, label_fraction=fraction,
+        if self.folds:
+            after = self.folds[(self.folds.index(condition) + 1) % len(self.folds)]
+            data: dict[str, Any] = {"data": str(stores["real"]), "hold_out": (after if is_trial else condition,),
+                                    "leave_out": (condition,) if is_trial else ()}
+        else:
+            data = {"data": str(stores["train"]), "validation_data": str(stores["val"]), "test_data": str(stores["test"]),
+                    "label_fraction": condition}
+        return finetune_config(self.task, **data, start=start, shape=model.rgb, image_size=model.image_size, head=self.head,
                                label_seed=seed, freeze=self.freeze, layer_decay=choice["layer_decay"], eval_frames=0, preview=0,
                                fit=fit, name=f"{self.name}/{self.task}")
 
@@ -209,6 +229,11 @@ def fingerprint(values: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
 
+def said_of(condition: float | str) -> str:
+    """A label fraction or a fold, as tables name it."""
+    return condition.removesuffix("/*") if isinstance(condition, str) else f"{condition:.0%}"
+
+
 WITHOUT_DEPTH = 'mask3d;inputs=["rgb"];ratios=[[0.8,1.0]]'
 _PROBE = dict(freeze=-1, fractions=(0.1,), seeds=3, is_exploratory=True)
 STUDIES: dict[str, StudyConfig] = {
@@ -218,6 +243,10 @@ STUDIES: dict[str, StudyConfig] = {
         starts=(RANDOM, "mask3d", WITHOUT_DEPTH, "rgb-to-depth", "multimae", "mae"), seeds=3, is_exploratory=True),
     "depth": StudyConfig("depth", "The same for depth from colour, which favours depth targets by construction.", "none: exploratory",
                          task="depth", seeds=3, is_exploratory=True),
+    "tables": StudyConfig(
+        "tables", "Does it help on real frames? Table tops, one type of scene left out in turn.", "none: exploratory",
+        folder="../shared/data/mosd_learn", folds=("boxes/*", "stacked/*", "occluded/*", "cylindric/*"), is_exploratory=True,
+        finetune_steps=150, finetune_batch=8, tune=TuneConfig(lengths=(1.0,))),
     "factors": StudyConfig(
         "factors", "Which choice of ours matters? One factor at a time from the default, read off a frozen encoder.",
         "none: exploratory",

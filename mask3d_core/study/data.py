@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mask3d_core.prepare import PrepareConfig, prepare
+from mask3d_core.sources.opening import open_path
 from mask3d_core.sources.rooms import Rooms
 from mask3d_core.store import Store
 from mask3d_core.study.config import RoomsData, StudyConfig, fingerprint
@@ -21,7 +22,10 @@ def study_stores(config: StudyConfig, folder: Path, show: bool = True) -> dict[s
         folder: where stores go; studies with the same rooms share them.
 
     Returns:
-        "train", "val" and "test" to a store's folder.
+        "train", "val" and "test" to a store's folder; of real frames also "real".
+
+    Raises:
+        Mask3DError: the real frames are not there.
     """
     size = pretrain_config(config.preset).model.image_size
     made: dict[str, Path] = {}
@@ -30,6 +34,10 @@ def study_stores(config: StudyConfig, folder: Path, show: bool = True) -> dict[s
         made[part] = Path(folder) / f"rooms-{part}-{fingerprint({**asdict(source.config), 'count': source.count})}"
         prepare(source, made[part], PrepareConfig(size[0] + SPARE, size[1] + SPARE, split=part), progress=show)
         Store(made[part])
+    if config.folder:
+        source = open_path(config.folder)
+        made["real"] = Path(folder) / f"real-{fingerprint({**source.describe(), 'size': size})}"
+        prepare(source, made["real"], PrepareConfig(size[0] + SPARE, size[1] + SPARE, split="train"), progress=show)
     return made
 
 

@@ -6,6 +6,7 @@ The scheduler (``runner``) hands several at a time to worker processes.
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import time
 import zlib
@@ -19,9 +20,10 @@ import torch
 from mask3d_core.errors import Mask3DError
 from mask3d_core.study.config import fingerprint
 from mask3d_core.tasks.depth import METRICS as DEPTH_METRICS
-from mask3d_core.training.config import PretrainConfig, from_dict
+from mask3d_core.training.config import PretrainConfig, from_dict, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
 
+FORMAT = 1
 KINDS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
 
 
@@ -50,9 +52,28 @@ class Job:
 
 
 def key_of(kind: str, config: dict[str, Any], split: str, *origins: str) -> str:
-    """What identifies a result: the configuration without paths, the data's fingerprints and the key of the start."""
+    """What identifies a result: the configuration without paths, the data's fingerprints and the key of the start.
+
+    Only what differs from the defaults counts, so that results outlive a key that is added later; ``FORMAT`` grows when a
+    default changes.
+    """
     plain = {k: v for k, v in config.items() if k not in ("data", "validation_data", "test_data", "start", "init", "name")}
-    return fingerprint({"kind": kind, "split": split, "config": plain, "origins": list(origins)})
+    plain = _changed(plain, json.loads(json.dumps(to_dict(KINDS[kind]()))))
+    return fingerprint({"format": FORMAT, "kind": kind, "split": split, "config": plain, "origins": list(origins)})
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults, however deep."""
+    found = {}
+    for key, value in json.loads(json.dumps(values)).items():
+        known = defaults.get(key)
+        if isinstance(value, dict) and isinstance(known, dict):
+            value = _changed(value, known)
+            if value:
+                found[key] = value
+        elif value != known:
+            found[key] = value
+    return found
 
 
 def run_job(job: Job, run: Path, device: str | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 from mask3d_core.errors import Mask3DError
 from mask3d_core.progress import Bar
 from mask3d_core.store import Store
-from mask3d_core.study.config import StudyConfig, is_pretrained_here
+from mask3d_core.study.config import StudyConfig, is_pretrained_here, said_of
 from mask3d_core.study.data import study_stores
 from mask3d_core.study.jobs import Job, key_of, start_worker, work
 from mask3d_core.training.config import to_dict
@@ -69,16 +69,22 @@ class Study:
         values = to_dict(self.config.pretraining(start, seed, self.stores["train"]))
         return Job("pretrain", f"pretrain {start} seed {seed}", values, "", key_of("pretrain", values, "", self._origins[0]))
 
-    def finetuning(self, start: str, fraction: float, seed: int, choice: dict[str, float], split: str) -> Job:
-        """A fine-tuning run of a start; trials use the pre-training of seed 0 and labels of a seed of their own."""
-        is_trial = split == "val"
-        origin, path = start, start
+    def finetuning(self, start: str, condition: float | str, seed: int, choice: dict[str, float], is_trial: bool = False) -> Job:
+        """A fine-tuning run of a start; trials use the pre-training of seed 0 and labels of a seed of their own.
+
+        Args:
+            condition: a label fraction, or a fold.
+            choice: learning rate, layer decay and length.
+            is_trial: scored on validation.
+        """
+        config, origin, path = self.config, start, start
         if is_pretrained_here(start):
             job = self.pretraining(start, 0 if is_trial else seed)
             origin, path = job.key, str(self.run_of(job))
-        values = to_dict(self.config.finetuning(path, fraction, self.config.tune.seed if is_trial else seed, self.stores, choice))
+        made = config.finetuning(path, condition, config.tune.seed if is_trial else seed, self.stores, choice, is_trial)
+        values, split = to_dict(made), "val" if is_trial and not config.folds else "test"
         words = ", ".join(f"{k} {v:g}" for k, v in choice.items())
-        name = f"{split} {start} {fraction:.0%} " + (f"trial {words}" if is_trial else f"seed {seed}")
+        name = f"{start} {said_of(condition)} " + (f"trial {words}" if is_trial else f"seed {seed}")
         return Job("finetune", name, values, split, key_of("finetune", values, split, origin, *self._origins))
 
     def run_of(self, job: Job) -> Path:
@@ -90,42 +96,42 @@ class Study:
         config, tune = self.config, self.config.tune
         pretrained = [start for start in config.starts if is_pretrained_here(start)]
         yield "pre-training for the trials", [self.pretraining(start, 0) for start in pretrained]
-        cells = [(start, fraction) for fraction in config.fractions for start in config.starts]
+        cells = [(start, condition) for condition in config.conditions for start in config.starts]
         yield "choosing rates on validation", [
-            self.finetuning(start, fraction, 0, {"learning_rate": rate, "layer_decay": decay, **FIRST}, "val")
-            for start, fraction in cells for rate in tune.learning_rates for decay in tune.layer_decays]
+            self.finetuning(start, condition, 0, {"learning_rate": rate, "layer_decay": decay, **FIRST}, True)
+            for start, condition in cells for rate in tune.learning_rates for decay in tune.layer_decays]
         longer = [length for length in tune.lengths if length != 1.0]
         yield "choosing lengths on validation", [
-            self.finetuning(start, fraction, 0, {**self.choice(start, fraction, False), "length": length}, "val")
-            for start, fraction in cells for length in longer]
+            self.finetuning(start, condition, 0, {**self.choice(start, condition, False), "length": length}, True)
+            for start, condition in cells for length in longer]
         for seed in range(config.seeds):
             if seed:
                 yield f"pre-training, seed {seed}", [self.pretraining(start, seed) for start in pretrained]
             yield f"fine-tuning and scoring, seed {seed}", [
-                self.finetuning(start, fraction, seed, self.choice(start, fraction), "test") for start, fraction in cells]
+                self.finetuning(start, condition, seed, self.choice(start, condition)) for start, condition in cells]
 
-    def trials(self, start: str, fraction: float, with_lengths: bool = True) -> list[tuple[dict[str, float], float]]:
+    def trials(self, start: str, condition: float | str, with_lengths: bool = True) -> list[tuple[dict[str, float], float]]:
         """Every choice tried and its validation score, higher is better; those that were run."""
         tune, found = self.config.tune, []
         choices = [{"learning_rate": rate, "layer_decay": decay, **FIRST} for rate in tune.learning_rates for decay in tune.layer_decays]
         if with_lengths:
-            best = self.choice(start, fraction, False)
+            best = self.choice(start, condition, False)
             choices += [{**best, "length": length} for length in tune.lengths if length != 1.0]
         for choice in choices:
-            result = self.results.get(self.finetuning(start, fraction, 0, choice, "val").key)
+            result = self.results.get(self.finetuning(start, condition, 0, choice, True).key)
             if result is not None:
                 found.append((choice, score_of(result)))
         return found
 
-    def choice(self, start: str, fraction: float, with_lengths: bool = True) -> dict[str, float]:
+    def choice(self, start: str, condition: float | str, with_lengths: bool = True) -> dict[str, float]:
         """The learning rate, layer decay and length that were best on validation.
 
         Raises:
             Mask3DError: no trial has run.
         """
-        found = self.trials(start, fraction, with_lengths)
+        found = self.trials(start, condition, with_lengths)
         if not found:
-            raise Mask3DError("trials on validation", f"none of {start} at {fraction:.0%}", "Run the study.", self.record)
+            raise Mask3DError("trials on validation", f"none of {start} at {said_of(condition)}", "Run the study.", self.record)
         return max(found, key=lambda entry: entry[1])[0]
 
     # ---- running ----------------------------------------------------------------------------------------------------
@@ -215,7 +221,7 @@ class _Here(Executor):
 def planned_runs(config: StudyConfig) -> int:
     """How many runs a study has."""
     pretrained = sum(is_pretrained_here(start) for start in config.starts)
-    cells = len(config.starts) * len(config.fractions)
+    cells = len(config.starts) * len(config.conditions)
     return pretrained * config.seeds + cells * config.tune.trials + cells * config.seeds
 
 

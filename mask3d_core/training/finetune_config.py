@@ -87,6 +87,7 @@ class FinetuneConfig:
             its split of that name is taken, or all of it where it has none.
         hold_out: patterns of sequence names (as in a shell, "boxes/*") that test: all other frames of ``data`` train, and nothing
             validates. Empty: the store's splits.
+        leave_out: patterns of sequence names that are not used at all.
         start: where the encoder comes from: "random", "timm:<name>" or a checkpoint (see ``models.starts``).
         shape: the architecture of "random".
         image_size: (height, width) of training and scoring; labels are brought to it by nearest neighbour.
@@ -110,6 +111,7 @@ class FinetuneConfig:
     validation_data: str = ""
     test_data: str = ""
     hold_out: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
     start: str = "random"
     shape: EncoderConfig = field(default_factory=EncoderConfig)
     image_size: tuple[int, int] = (240, 320)

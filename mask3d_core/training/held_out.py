@@ -71,12 +71,14 @@ def part_of(config, split: str) -> tuple[Store, np.ndarray]:
     store = Store(config.data)
     if config.hold_out:
         names = [store.sequence(int(np.flatnonzero(store.sequence_index == k)[0])) for k in range(store.header.sequences)]
-        tests = [any(fnmatchcase(name, pattern) for pattern in config.hold_out) for name in names]
+        tests, dropped = ([any(fnmatchcase(name, pattern) for pattern in patterns) for name in names]
+                          for patterns in (config.hold_out, config.leave_out))
         if all(tests) or not any(tests):
             raise ConfigError(f"hold_out {list(config.hold_out)} fits {'every' if all(tests) else 'no'} sequence of {store.path} "
                               f"({', '.join(names[:3])}, ...)")
-        is_test = np.array(tests)[store.sequence_index]
-        return store, np.flatnonzero({"train": ~is_test, "test": is_test}.get(split, np.zeros(len(store), bool))).astype(np.int64)
+        is_test, is_used = np.array(tests)[store.sequence_index], ~np.array(dropped)[store.sequence_index]
+        chosen = {"train": ~is_test & is_used, "test": is_test & is_used}.get(split, np.zeros(len(store), bool))
+        return store, np.flatnonzero(chosen).astype(np.int64)
     other = {"val": config.validation_data, "test": config.test_data}.get(split, "")
     if not other:
         return store, store.indices(split)

@@ -15,7 +15,7 @@ from mask3d_core.evaluation.influence import Influence
 from mask3d_core.evaluation.uncertainty import rank_correlation
 from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
-from mask3d_viz.drawing import blank, paste, text_block
+from mask3d_viz.drawing import blank, number, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.explorers.questions import Questions, answer_html, arrows_of, largest_move, picture_arrows, words
 from mask3d_viz.images import depth_image
@@ -217,16 +217,37 @@ class AttentionExplorer(Explorer):
             f"<span style='opacity:.75'>{NOT_ATTRIBUTION}</span>", is_html=True)
 
     def still(self, theme: str = "light") -> np.ndarray:
-        """All pictures with the answer under them."""
+        """Influence with the answer beside it, attention under them."""
         width = (STILL_WIDTH - 48) // 3
-        cells = [picture.still(width) for picture in self.pictures.values()]
-        height = max(cell.shape[0] for cell in cells)
-        words = text_block(self.sentence(), STILL_WIDTH - 24, 18, theme=theme)
-        sheet = blank((2 * height + 36 + words.shape[0] + 12, STILL_WIDTH), theme)
-        for number, cell in enumerate(cells):
-            paste(sheet, cell[:, :width + 8], 12 + (number // 3) * (height + 12), 12 + (number % 3) * (width + 12))
-        paste(sheet, words, 2 * height + 36, 12)
+        cells = {name: self._cell(picture, width, theme) for name, picture in self.pictures.items()}
+        cells["answer"] = text_block("\n".join([self.sentence(), "", *self._movers(5)]), width, 17, theme=theme)
+        rows = [("rgb", "depth", "answer"), ("attention rgb", "attention depth", "decoder")]
+        tall = [max(cells[name].shape[0] for name in row) for row in rows]
+        sheet = blank((sum(tall) + 36, STILL_WIDTH), theme)
+        for place, row in enumerate(rows):
+            for column, name in enumerate(row):
+                paste(sheet, cells[name], 12 + place * (tall[0] + 12), 12 + column * (width + 12))
         return sheet
+
+    def _cell(self, picture: PatchImage, width: int, theme: str) -> np.ndarray:
+        """A picture under its label, its note below."""
+        drawn = picture.still(width, theme, has_heading=False)[:, :width]
+        heading = text_block(picture.label, width, 17, bold=True, theme=theme)
+        note = text_block(picture.note, width, 15, role="muted", theme=theme)
+        cell = blank((heading.shape[0] + drawn.shape[0] + note.shape[0] + 10, width), theme)
+        for part, top in ((heading, 0), (drawn, heading.shape[0] + 5), (note, heading.shape[0] + drawn.shape[0] + 10)):
+            paste(cell, part, top, 0)
+        return cell
+
+    def _movers(self, count: int) -> list[str]:
+        """The patches that move the asked one most, a line each."""
+        patch, known = self.asked, self.questions.known()
+        if patch is None or known is None:
+            return []
+        columns = self.session.grid[1]
+        lines = [f"{'RGB' if name == 'rgb' else 'depth'}, row {k // columns + 1}, column {k % columns + 1}: "
+                 f"{'+' if moved > 0 else ''}{number(100 * moved, 1)} cm" for name, k, moved in known[0].top(patch, count)]
+        return ["Taken away, these move it most:", *lines, "", NOT_ATTRIBUTION]
 
     def panels(self) -> list[widgets.Widget]:
         """A tile per picture."""

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import json
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 
-from mask3d_core.errors import ConfigError, Mask3DError
-from mask3d_core.files import write_atomically
+from mask3d_core.errors import Mask3DError
+from mask3d_viz.explorers.checkpoints import CheckpointPicker
+from mask3d_viz.explorers.comparison import Compared, Comparison, comparison_of
 from mask3d_viz.explorers.studio import in_words, studio_of
-from mask3d_viz.pixels import resize_smooth, to_png
+from mask3d_viz.explorers.tools import Tools, as_csv, change_call
+from mask3d_viz.pixels import to_png
 from mask3d_viz.session import Session, SessionState
-from mask3d_viz.widgets.toolbar import Toolbar, mask3d_map
+from mask3d_viz.widgets.toolbar import mask3d_map
 
 CALL = "session"  # how an explorer is called in copied code
 STILL_WIDTH = 1200  # pixels of a picture for where no kernel is
-THUMBNAIL = 400  # pixels across of a kept picture
-PROJECTED = 2  # panels at most on a projector
 
 _is_part: ContextVar[bool] = ContextVar("is_part", default=False)
 
 
-class Explorer(widgets.VBox):
+class Explorer(Tools, widgets.VBox):
     """A live view of a session.
 
     Subclasses fill :attr:`children` and implement :meth:`follow` (the state changed), :meth:`show` (a prediction came,
@@ -45,6 +42,8 @@ class Explorer(widgets.VBox):
 
     function = "explore"  # the call that makes it
     needs_prediction = True  # False: it works with a model that predicts no depth
+    compares = False  # whether it shows checkpoint B beside A
+    nothing_beside, has_twin = "nothing", False  # what no B means, and whether that is a choice of its own
     here = ""  # the part of the architecture that it is about, see mask3d_viz.model_map.PARTS
 
     def __init__(self, session: Session):
@@ -52,7 +51,8 @@ class Explorer(widgets.VBox):
         self.add_class("mask3d-explorer")
         self.session, self.studio = session, studio_of(session)
         self.message = widgets.HTML(layout=widgets.Layout(margin="0"))
-        self.toolbar: Toolbar | None = None
+        self.picker: CheckpointPicker | None = None
+        self._said_of_second = ""
         self._moved_by = threading.local()
         self._ends: list[Callable[[], None]] = []
         self._is_part = _is_part.get()
@@ -81,6 +81,9 @@ class Explorer(widgets.VBox):
         if not self._is_part:
             self._succeed()
         self._ends = [self.session.on(self._follow), self.studio.on(self._show), self.studio.on_judged(self._judge)]
+        if self.compares and self.needs_prediction:
+            self._ends.append(self.comparison.on(self._show_second))
+            self._show_second()
 
     def close(self) -> None:
         """Listen no more and take the view away."""
@@ -89,6 +92,7 @@ class Explorer(widgets.VBox):
         self._ends = []
         if self.toolbar is not None:
             self.toolbar.close()
+            self.picker.close()
         super().close()
 
     def _succeed(self) -> None:
@@ -136,14 +140,37 @@ class Explorer(widgets.VBox):
         with self.following():
             self.follow(changed)
             if self.toolbar is not None:
+                if changed & {"checkpoint", "compare"}:
+                    self.picker.follow()
                 self._follow_toolbar(changed)
 
     def _show(self) -> None:
         with self.following():
             if self.needs_prediction:
-                self.say(self.studio.error, warns=True)
+                self._said_of_second = "" if self.studio.error else self.second_problem()
+                self.say(self.studio.error or self._said_of_second, warns=True)
                 self._dim(self.studio.is_stale or bool(self.studio.error))
             self.show()
+
+    def _show_second(self) -> None:
+        with self.following():
+            problem = self.second_problem()
+            if not self.studio.error and problem != self._said_of_second:  # else another line stands there
+                self._said_of_second = problem
+                self.say(problem, warns=True)
+            self.show_second()
+
+    @property
+    def comparison(self) -> Comparison:
+        """Checkpoint B beside what is shown."""
+        return comparison_of(self.studio)
+
+    def compared(self) -> Compared | None:
+        """B beside the prediction of the state as it is, waited for; None without a B, or with one that predicts no depth."""
+        try:
+            return self.comparison.newest() if self.compares and self.needs_prediction else None
+        except Mask3DError:  # the panel says why
+            return None
 
     def evidence_texts(self) -> Sequence[widgets.Widget]:
         """Words and tables about the shown prediction; dimmed with it while a newer one is on its way."""
@@ -165,6 +192,13 @@ class Explorer(widgets.VBox):
     def show(self) -> None:
         """``studio.shown`` is new, or ``studio.is_stale`` is."""
 
+    def show_second(self) -> None:
+        """``comparison.shown`` is new, or ``comparison.is_stale`` is."""
+
+    def second_problem(self) -> str:
+        """Why B is not shown, in a line; "" where it is, or is no matter of this view."""
+        return ""
+
     def judged(self) -> None:
         """``studio.shown`` got its opponents, a moment after :meth:`show`."""
 
@@ -176,10 +210,11 @@ class Explorer(widgets.VBox):
         """What is shown as rows of a table: each patch of the newest prediction.
 
         row and column count from 1; truth, prediction and error are means over the patch's measured pixels, empty where
-        there is none (the prediction's mean is then over all of its pixels).
+        there is none (the prediction's mean is then over all of its pixels). With a B beside it, its two columns too.
         """
-        shown = self.studio.newest()
+        shown, compared = self.studio.newest(), self.compared()
         r, values = shown.reconstruction, shown.patch_values()
+        other = None if compared is None else compared.second.patch_values()
         rows = []
         for (row, column), truth in np.ndenumerate(values["truth"]):
             error = values["error"][row, column]
@@ -188,6 +223,9 @@ class Explorer(widgets.VBox):
                                    "hidden" if r.is_masked_depth[row, column] else "seen"),
                          "truth_m": _number(truth), "prediction_m": _number(values["prediction"][row, column]),
                          "error_cm": _number(100 * error, 2)})
+            if other is not None:
+                rows[-1] |= {"prediction_b_m": _number(other["prediction"][row, column]),
+                             "error_b_cm": _number(100 * other["error"][row, column], 2)}
         return rows
 
     def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:
@@ -201,98 +239,26 @@ class Explorer(widgets.VBox):
             self.studio.newest()
         return self.still()
 
-    def projected(self) -> Sequence[widgets.Widget]:
-        """The panels that go to a projector, two at most; empty: all of them are few enough."""
-        return ()
+    @property
+    def shelf(self) -> Session:
+        """Kept pictures are scenes of the session."""
+        return self.session
 
-    def panels(self) -> Sequence[widgets.Widget]:
-        """All panels; those that are not :meth:`projected` are left out on a projector."""
-        return ()
-
-    # ---- taking along, keeping, projecting --------------------------------------------------------------------------
-
-    def export(self, kind: str, folder: str | Path = ".") -> Path:
-        """Write a file of what is shown.
-
-        Args:
-            kind: "PNG", "CSV", "JSON" (the session) or what else :meth:`files` names.
-            folder: where to; made if need be.
-
-        Raises:
-            ConfigError: no such kind.
-        """
-        name, content = self._file(kind)
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / name, content)
-        return folder / name
-
-    def _file(self, kind: str) -> tuple[str, bytes]:
-        files = self.files()
-        if kind not in files:
-            raise ConfigError(f"{self.function} writes {', '.join(files)}; got {kind!r}")
-        return files[kind]()
-
-    def keep(self, name: str = "") -> None:
-        """Keep what is shown as a scene of the session, with its picture."""
+    def scene_words(self) -> str:
+        """What is visible, and the newest prediction's score; B's beside it."""
         scores = self.studio.newest().reconstruction.scores if self.needs_prediction else {}
-        picture = self.still()
-        small = resize_smooth(picture, (max(1, round(picture.shape[0] * THUMBNAIL / picture.shape[1])), THUMBNAIL))
+        compared = self.compared()
         words = f"{self.session.words()}; AbsRel {scores['abs_rel']:.3f}" if scores else self.session.words()
-        self.session.keep(name, words, to_png(small))
-
-    def present(self, is_on: bool = True) -> Explorer:
-        """For the projector: larger type, two panels at most, no code; arrow keys step through the kept scenes."""
-        if self.toolbar is None:
-            raise ConfigError("a part of another explorer cannot be presented on its own; present the whole")
-        self.toolbar.present = is_on
-        chosen = list(self.projected())[:PROJECTED]
-        for panel in self.panels() if chosen else ():
-            (panel.add_class if is_on and panel not in chosen else panel.remove_class)("mask3d-not-presented")
-        return self
+        return f"{words}, B: {compared.scores['abs_rel']:.3f}" if compared is not None and compared.scores else words
 
     def _add_toolbar(self) -> None:
-        self.toolbar = Toolbar(kinds=list(self.files()))
-        self.toolbar.observe(lambda change: self._asked(change["new"]), "request")
-        self.children = [*([mask3d_map(self.here)] if self.here else []), *self.children, self.toolbar]
-
-    def _asked(self, request: dict[str, Any]) -> None:
-        """A button of the toolbar was pressed."""
-        what, session = request.get("what"), self.session
-        try:
-            if what == "file":
-                self.toolbar.offer(*self._file(request["kind"]))
-            elif what == "keep":
-                self.keep()
-            elif what == "show":
-                session.show_scene(int(request["scene"]))
-            elif what == "forget":
-                session.forget(int(request["scene"]))
-            elif what in ("next", "previous") and session.scenes:
-                step = 1 if what == "next" else -1
-                at = session.scene if session.scene >= 0 or step > 0 else len(session.scenes)
-                session.show_scene(min(max(at + step, 0), len(session.scenes) - 1))
-        except Mask3DError as problem:
-            self.say(in_words(problem), warns=True)
-
-    def _follow_toolbar(self, changed: frozenset[str]) -> None:
-        bar, session = self.toolbar, self.session
-        if changed - {"hover"}:
-            bar.code = self.code()
-        if "scenes" in changed or len(bar.scenes) != len(session.scenes):
-            bar.scenes = [{"name": scene.name, "words": scene.words, "picture":
-                           f"data:image/png;base64,{base64.b64encode(scene.picture).decode()}" if scene.picture else ""}
-                          for scene in session.scenes]
-        if changed - {"hover"}:
-            bar.scene = session.scene
+        head = [mask3d_map(self.here)] if self.here else []
+        self.picker = CheckpointPicker(self, self.compares, self.nothing_beside, self.has_twin)
+        self.children = [*head, self.picker, *self.children, self._make_toolbar()]
 
     def code(self) -> str:
         """The call that brings back what is on the screen."""
-        state, start = self.session.state, SessionState(checkpoint=next(iter(self.session.checkpoints)))
-        changed = {name: getattr(state, name) for name in SessionState.__dataclass_fields__
-                   if name != "hover" and getattr(state, name) != getattr(start, name)}
-        words = ", ".join(f"{name}={value!r}" for name, value in changed.items())
-        return (f"session.change({words})\n" if words else "") + f"{self.function}({CALL})"
+        return f"{change_call(self.session)}{self.function}({CALL})"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: frame {self.session.state.frame}, {self.session.words()}"
@@ -321,16 +287,6 @@ def running_cell() -> str:
         return str(get_ipython().get_parent().get("metadata", {}).get("cellId") or "")
     except (ImportError, AttributeError):
         return ""
-
-
-def as_csv(rows: list[dict[str, Any]]) -> bytes:
-    """Rows as CSV with a header, UTF-8; nothing for no rows."""
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _number(value: float, digits: int = 4) -> float | str:

@@ -12,48 +12,53 @@ import numpy as np
 
 from mask3d_core.frames import Intrinsics, RGBDFrame
 from mask3d_viz import style
-from mask3d_viz.depth_clouds import MOST, both_clouds, fine_frame, patch_middles
+from mask3d_viz.depth_clouds import (MODES, MOST, SAME_PIXELS, both_clouds, fine_frame, patch_middles,
+                                     two_predictions)
 from mask3d_viz.drawing import blank, contact_sheet, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
+from mask3d_viz.explorers.comparison import Compared
+from mask3d_viz.explorers.evidence import sentence
 from mask3d_viz.images import error_end
 from mask3d_viz.open3d_view import Open3DWindow, Rendered, open_window, render_offscreen
-from mask3d_viz.predictions import MAX_DEPTH, Shown
-from mask3d_viz.ratio_view import OPPONENT_WORDS
-from mask3d_viz.session import Session
+from mask3d_viz.predictions import Shown
+from mask3d_viz.session import BESIDE, Session
 from mask3d_viz.widgets.point_cloud import PALETTES, PointCloud
 from mask3d_viz.worker import Worker
 
-MODES = {"provenance": "kind", "rgb": "color", "depth": "depth", "error": "error"}
-"""The session's colour modes as the widget calls them."""
-SAME_PIXELS = "the same in both clouds; the numbers count them all"
+TRUTH, SECOND = BESIDE
+PANES = ["truth", "prediction"]
 
 
 class DepthExplorer(Explorer):
-    """Truth and prediction of the session's frame as clouds under one camera, side by side, under a curtain or blinking.
+    """Truth and prediction of the session's frame as clouds under one camera, side by side, under a curtain or blinking;
+    or the predictions of checkpoints A and B.
 
     Args:
         session: what it shows and changes.
         height: of the clouds, CSS pixels.
     """
 
-    function, here = "explore_depth", "prediction"
+    function, here, compares = "explore_depth", "prediction", True
 
     def __init__(self, session: Session, height: int = 460):
         super().__init__(session)
         size = session.model()[0].config.image_size
-        self.cloud = PointCloud(panes=["truth", "prediction"], size=size, patch=session.patch, height=height,
+        self.cloud = PointCloud(panes=PANES, size=size, patch=session.patch, height=height,
                                 label="Truth and prediction in space", channels=self._channels(None),
                                 edge_note=SAME_PIXELS)
         self.native = widgets.Checkbox(description="truth at the frame's own resolution", indent=False,
                                        tooltip=f"up to {MOST:,} points", layout=widgets.Layout(width="auto"))
         self.open3d = widgets.Button(description="open in Open3D", layout=widgets.Layout(width="auto"),
                                      tooltip="both clouds, as they are here, in a desktop window of its own")
+        self.beside = widgets.Dropdown(options=BESIDE, description="beside it", tooltip="what stands beside A's prediction",
+                                       layout=widgets.Layout(width="220px"))
         self.numbers = widgets.HTML(layout=widgets.Layout(margin="0"))
         self.window: Open3DWindow | None = None
         self.worker, self._window_worker = Worker(), Worker()
         self._fine: tuple[int, RGBDFrame | None] | None = None  # number of a frame and the frame, none where it is coarse
         row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="4px 18px", align_items="center")
-        self.children = [self.cloud, self.numbers, widgets.Box([self.native, self.open3d], layout=row), self.message]
+        self.children = [self.cloud, self.numbers, widgets.Box([self.beside, self.native, self.open3d], layout=row),
+                         self.message]
         self._listen()
         self.begin()
         self._ends.append(self.studio.on_arrows(self._point))
@@ -67,6 +72,7 @@ class DepthExplorer(Explorer):
         cloud.observe(lambda change: self.wish("flying pixels", edge_limit=min(90.0, change["new"])), "edge_limit")
         cloud.observe(lambda change: self.wish(layout=change["new"]), "layout_mode")
         cloud.observe(lambda change: self.wish("curtain", curtain=change["new"]), "wipe")
+        self.beside.observe(lambda change: self.wish(beside=change["new"]), "value")
         self.native.observe(lambda change: self.wish(is_native=change["new"]), "value")
         self.open3d.on_click(lambda _: self._open())
 
@@ -116,7 +122,11 @@ class DepthExplorer(Explorer):
             self.native.value = state.is_native
         if changed & {"camera", "view"}:
             self._stand()
-        if changed & {"depth_range", "colormap", "is_pasted", "is_native"} and self.studio.shown is not None:
+        if changed & {"compare", "beside"}:
+            self.beside.value = state.beside
+            self.beside.layout.display = None if state.compare else "none"
+            self.native.disabled = self.is_two
+        if changed & {"depth_range", "colormap", "is_pasted", "is_native", "beside"} and self.studio.shown is not None:
             self.show()
 
     def _stand(self) -> None:
@@ -134,6 +144,10 @@ class DepthExplorer(Explorer):
         if shown is None or self.studio.is_stale or self.studio.error:
             self.cloud.stale = self.studio.is_stale or bool(self.studio.error)
             return
+        if self.is_two:
+            compared = self.comparison.shown
+            self.cloud.stale = self.comparison.is_stale or compared is None or compared.first.key != shown.key
+            return None if self.cloud.stale else self._show_two(compared)
         r = shown.reconstruction
         number = state.frame  # what is shown is no older than the state
         if state.is_native and (self._fine is None or self._fine[0] != number):
@@ -141,14 +155,44 @@ class DepthExplorer(Explorer):
         fine = self._fine[1] if state.is_native and self._fine is not None and self._fine[0] == number else None
         truth, prediction = both_clouds(r, r.pasted if state.is_pasted else r.prediction, fine)
         with self.cloud.hold_sync():  # one message, one drawing
-            self.cloud.stale = False
+            self.cloud.stale, self.cloud.panes, self.cloud.label = False, PANES, "Truth and prediction in space"
             self.cloud.channels = self._channels(shown)
             self.cloud.set_pane(0, **truth, intrinsics=Intrinsics.from_array(r.intrinsics))
             self.cloud.set_pane(1, **prediction)
             self.cloud.note = "scale assumed: no depth was visible" if r.is_scale_assumed else self.session.words()
-        self.numbers.value = f"<div style='font-size:13px'>{escape(sentence(shown))}</div>"
-
+        self.judged()
         self._point()
+
+    @property
+    def is_two(self) -> bool:
+        """Whether the panes are A's and B's predictions: that is asked for, a B is chosen, and it can be shown."""
+        return self.session.state.beside == SECOND and self.comparison.is_wanted and not self.comparison.error
+
+    def _show_two(self, compared: Compared) -> None:
+        """A's points and B's."""
+        state, first, second = self.session.state, compared.first.reconstruction, compared.second.reconstruction
+        left, right = two_predictions(first, *(r.pasted if state.is_pasted else r.prediction for r in (first, second)))
+        with self.cloud.hold_sync():
+            self.cloud.panes = [f"{letter}: {name}" for letter, name in zip("AB", compared.names)]
+            self.cloud.label = "Two predictions in space"
+            self.cloud.channels = self._channels(compared.first)
+            self.cloud.set_pane(0, **left, intrinsics=Intrinsics.from_array(first.intrinsics))
+            self.cloud.set_pane(1, **right)
+            self.cloud.note = "scale assumed: no depth was visible" if first.is_scale_assumed else self.session.words()
+        self.judged()
+        self._point()
+
+    def show_second(self) -> None:
+        """B is there, on its way, or gone: the panes follow."""
+        self.native.disabled = self.is_two
+        if self.session.state.beside == SECOND:
+            self.show()
+        elif self.studio.shown is not None:
+            self.judged()
+
+    def second_problem(self) -> str:
+        """Why B's cloud is not there, where it was asked for."""
+        return self.comparison.error if self.session.state.beside == SECOND else ""
 
     def evidence_texts(self) -> list[widgets.Widget]:
         """The line of numbers."""
@@ -156,7 +200,9 @@ class DepthExplorer(Explorer):
 
     def judged(self) -> None:
         """The best opponent's numbers."""
-        self.numbers.value = f"<div style='font-size:13px'>{escape(sentence(self.studio.shown))}</div>"
+        shown, found = self.studio.shown, self.comparison.shown
+        is_there = found is not None and not self.comparison.is_stale and found.first.key == shown.key
+        self.numbers.value = f"<div style='font-size:13px'>{escape(sentence(shown, found if is_there else None))}</div>"
 
     def _point(self) -> None:
         """The arrows of an asked patch, between the places that its patches have in space."""
@@ -230,11 +276,15 @@ class DepthExplorer(Explorer):
         return Rendered(sheet, "splat" if reason else "open3d", reason)
 
     def save_ply(self, folder: str | Path) -> list[Path]:
-        """Write ``truth.ply`` and ``prediction.ply`` in the colours that are shown."""
+        """Write ``truth.ply`` and ``prediction.ply`` (or A's and B's, :meth:`titles`) in the colours that are shown."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._ready()
-        return [self.cloud.save_ply(folder / f"{title}.ply", index) for index, title in enumerate(self.cloud.panes)]
+        return [self.cloud.save_ply(folder / f"{title}.ply", index) for index, title in enumerate(self.titles())]
+
+    def titles(self) -> list[str]:
+        """What the two clouds are called outside of this view, as a file may be."""
+        return ["prediction-A", "prediction-B"] if self.is_two else PANES
 
     def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:
         """Also both clouds as PLY."""
@@ -244,34 +294,26 @@ class DepthExplorer(Explorer):
                 return f"{title}.ply", self.cloud.save_ply(Path(folder) / "cloud.ply", index).read_bytes()
 
         own = {f"PLY {title}": (lambda index=index, title=title: ply(index, title))
-               for index, title in enumerate(self.cloud.panes)}
+               for index, title in enumerate(self.titles())}
         return {**super().files(), **own}
 
     def _ready(self) -> None:
         self.studio.newest()
+        if self.is_two:
+            compared = self.compared()
+            if compared is not None and (self.cloud.stale or self.cloud.panes == PANES):
+                self.cloud.stale = False
+                self._show_two(compared)
 
     def still(self, theme: str = "light") -> np.ndarray:
         """Both clouds from the same camera, the numbers under them."""
         self._ready()
         picture = self.cloud.still(STILL_WIDTH, round(0.42 * STILL_WIDTH), theme)
-        words = text_block(sentence(self.studio.shown), STILL_WIDTH - 16, 16, theme=theme)
+        words = text_block(sentence(self.studio.shown, self.compared()), STILL_WIDTH - 16, 16, theme=theme)
         sheet = blank((picture.shape[0] + words.shape[0] + 8, STILL_WIDTH), theme)
         paste(sheet, picture, 0, 0)
         paste(sheet, words, picture.shape[0] + 2, 8)
         return sheet
-
-
-def sentence(shown: Shown) -> str:
-    """The model and its best opponent in one line."""
-    r = shown.reconstruction
-    if not r.scores:
-        return "No hidden pixel was measured, so there is nothing to score."
-    words = lambda s: f"AbsRel {s['abs_rel']:.3f}, mean error {100 * s['mae']:.1f} cm"  # noqa: E731
-    hidden = r.is_valid & ~r.is_visible & (r.depth <= MAX_DEPTH)
-    best = shown.best_opponent
-    none = "measuring the opponents" if shown.opponents is None else "no depth is visible to interpolate"
-    beside = f"best opponent, {OPPONENT_WORDS[best]}: {words(shown.opponents[best])}" if best else none
-    return f"Mask3D: {words(r.scores)} · {beside} · over {int(hidden.sum()):,} hidden measured pixels"
 
 
 def explore_depth(session: Session, present: bool = False, **options) -> DepthExplorer:

@@ -57,7 +57,7 @@ class Explore(Explorer):
         session: what it shows and changes.
     """
 
-    function, here = "explore", "all"
+    function, here, compares = "explore", "all", True
 
     def __init__(self, session: Session):
         super().__init__(session)

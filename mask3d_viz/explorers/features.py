@@ -9,22 +9,20 @@ import numpy as np
 
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.probes import ProbeResult
-from mask3d_viz.drawing import blank, contact_sheet, text_block
+from mask3d_viz.drawing import text_block
 from mask3d_viz.explorers.questions import Overtaken
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, as_csv, opened
-from mask3d_viz.explorers.features_html import (agreement_html, agreement_words, figure, nearest_html, paragraph, probe_bars,
-                                                probe_html, probe_rows, probe_words, verdict)
+from mask3d_viz.explorers.features_html import agreement_html, figure, nearest_html, paragraph, probe_html, probe_rows, verdict
+from mask3d_viz.explorers.features_still import (COLORS_SAID, TITLES, colors_sentence, component_rows, features_still,
+                                                 nearest_rows)
 from mask3d_viz.feature_analysis import GALLERY, SIDES, FeatureAnalysis, Look
-from mask3d_viz.features import Neighbour, bar_chart, component_picture, neighbour_sheet, patch_crop
+from mask3d_viz.features import Neighbour, component_picture, patch_crop
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.patch_image import PatchImage
 from mask3d_viz.worker import Worker
 
 DIMMED = "<div style='opacity:.45'>"  # around words and pictures that are not the newest
 LOOKS_AT = frozenset({"frame", "checkpoint", "compare", "layer"})
-COLORS_SAID = ("Red, green and blue are the three main components of A's features over all these frames, each scaled to "
-               "unit spread; brighter patches are brighter. B's and the raw pixels' own three components are turned "
-               "(orthogonal Procrustes over the same patches) to resemble A's, so that equal colours can be compared.")
 
 
 class FeatureExplorer(Explorer):
@@ -38,6 +36,7 @@ class FeatureExplorer(Explorer):
     """
 
     function, here, needs_prediction = "explore_features", "rgb encoder", False
+    compares, nothing_beside, has_twin = True, "A untrained (step 0)", True
 
     def __init__(self, session: Session, width: int = 300, neighbours: int = 6, gallery: int = GALLERY):
         super().__init__(session)
@@ -54,7 +53,6 @@ class FeatureExplorer(Explorer):
             picture.observe(lambda change: self.wish(selection=tuple(change["new"])), "selection")
         self.frame.observe(lambda change: self.wish(frame=change["new"]), "value")
         self.layer.observe(lambda change: self.wish("layer", layer=change["new"]), "value")
-        self.compare.observe(lambda change: self.wish(compare=change["new"]), "value")
         self.probe_button.on_click(lambda _: self.run_probe())
         self.begin()
 
@@ -68,8 +66,6 @@ class FeatureExplorer(Explorer):
                                             layout=widgets.Layout(width="150px"))
         self.layer = widgets.IntSlider(min=-12, max=-1, value=-1, description="layer", continuous_update=False,
                                        tooltip="-1 is the last", layout=widgets.Layout(width="320px"))
-        self.compare = widgets.Dropdown(options=self._choices(), description="B", tooltip="what A is compared with",
-                                        layout=widgets.Layout(width="260px"))
         self.progress = widgets.IntProgress(description="looking", layout=widgets.Layout(width="320px", visibility="hidden"))
         self.caption, self.others, self.nearest, self.agrees, self.said = (widgets.HTML() for _ in range(5))
         self.probe_button = widgets.Button(description="probe for depth", icon="play", layout=widgets.Layout(width="auto"),
@@ -83,11 +79,8 @@ class FeatureExplorer(Explorer):
                                                                     min_width="180px")) for name, p in self.pictures.items()}
         self._below = [self.caption, self.others, row(self.nearest, self.agrees), row(self.probe_button, self.probe_progress),
                        self.probed]
-        self.children = [row(self.frame, self.layer, self.compare, self.progress), self.message, self.said,
+        self.children = [row(self.frame, self.layer, self.progress), self.message, self.said,
                          row(*self._tiles.values()), *self._below]
-
-    def _choices(self) -> list[tuple[str, str]]:
-        return [("A untrained (step 0)", ""), *((name, name) for name in self.session.checkpoints)]
 
     def close(self) -> None:
         """End the workers too."""
@@ -95,6 +88,11 @@ class FeatureExplorer(Explorer):
         self.worker.close()
         self.prober.close()
         super().close()
+
+    @property
+    def compare(self) -> widgets.Dropdown:
+        """The list in which B is chosen."""
+        return self.picker.second
 
     @property
     def asked(self) -> int | None:
@@ -107,9 +105,7 @@ class FeatureExplorer(Explorer):
     def follow(self, changed: frozenset[str]) -> None:
         """Move the widgets to the state; what must be computed is asked for."""
         state = self.session.state
-        if list(self.compare.options) != self._choices():
-            self.compare.options = self._choices()
-        self.frame.value, self.compare.value = state.frame, state.compare
+        self.frame.value = state.frame
         if -12 <= state.layer <= -1:
             self.layer.value = state.layer
         for picture in self.pictures.values():
@@ -198,7 +194,7 @@ class FeatureExplorer(Explorer):
         return component_picture(look.scores[name][place], look.grid, look.colors.shape[1:3])
 
     def _title(self, name: str) -> str:
-        return {"color": "Colour", "a": "A", "b": "B", "pixels": "Raw pixels"}[name]
+        return TITLES[name]
 
     def _note(self, side: str) -> str:
         parts = self.look.components[side]
@@ -294,24 +290,11 @@ class FeatureExplorer(Explorer):
 
     def sentence(self) -> str:
         """What the colours show, in numbers."""
-        if self.look is None:
-            return "Nothing was looked at yet."
-        parts = self.look.components
-        shares = ", ".join(f"{self._title(s)} {sum(parts[s].explained):.0%}" for s in SIDES)
-        varies = ", ".join(f"{self._title(s)} {parts[s].varies:.0%}" for s in SIDES)
-        return (f"Layer {self.look.layer}. Share of a feature's length that differs between patches: {varies}; the less, the "
-                f"more the encoder says the same of everything. Of that variance, three components hold: {shares}. "
-                f"Correlation with A's colours: B {parts['b'].likeness:.2f}, raw pixels {parts['pixels'].likeness:.2f} "
-                "(1 = the same picture).")
+        return "Nothing was looked at yet." if self.look is None else colors_sentence(self.look)
 
     def table(self) -> list[dict]:
         """Each patch of the frame: three components of A, of B and of raw pixels, in units of their spread."""
-        look, rows = self._needed(), []
-        for patch in range(look.grid[0] * look.grid[1]):
-            cells = {f"{side} {color}": round(float(look.scores[side][look.place, patch, k]), 4)
-                     for side in SIDES for k, color in enumerate(("red", "green", "blue"))}
-            rows.append({"row": patch // look.grid[1] + 1, "column": patch % look.grid[1] + 1, **cells})
-        return rows
+        return component_rows(self._needed())
 
     def nearest_table(self) -> list[dict]:
         """The nearest patches of the selected one, by encoder; empty where depth, normal or class is not known.
@@ -319,16 +302,10 @@ class FeatureExplorer(Explorer):
         Raises:
             ConfigError: no patch is selected, or there is no other frame.
         """
-        look, patch, rows = self._needed(), self.asked, []
+        look, patch = self._needed(), self.asked
         if patch is None:
             raise ConfigError("no patch was asked yet: click one first")
-        for side in SIDES:
-            for rank, (place, other, cosine) in enumerate(look.nearest(side, patch, self.neighbours), 1):
-                known = look.compared(patch, place, other)
-                rows.append({"by": side, "rank": rank, "frame": look.frames[place], "row": other // look.grid[1] + 1,
-                             "column": other % look.grid[1] + 1, "cosine": round(cosine, 4),
-                             **{name: round(known[name], 4) if name in known else "" for name in ("ratio", "angle", "label")}})
-        return rows
+        return nearest_rows(look, patch, self.neighbours)
 
     def files(self):
         """Besides picture and components: the nearest patches."""
@@ -355,37 +332,7 @@ class FeatureExplorer(Explorer):
             self.worker.wait(120)
         if self.look is None:
             return text_block(self._problem or "Nothing was looked at yet.", STILL_WIDTH, 18, theme=theme)
-        look, gap = self.look, blank((14, STILL_WIDTH), theme)
-        titles = {"color": "Colour", "a": f"A: {look.encoders[0].words}", "b": f"B: {look.encoders[1].words}",
-                  "pixels": "Raw pixels"}
-        images, captions = [], []
-        for place in [look.place, *look.others()]:
-            for name in self.pictures:
-                first = place == look.place
-                images.append(self._selected(self._picture(name, place)) if first else self._picture(name, place))
-                note = f" · {self._note(name)}" if name in look.components else f" · frame {look.frames[place]}"
-                captions.append(f"{titles[name]}{note}" if first else
-                                f"frame {look.frames[place]}" if name == "color" else "")
-        sheet = contact_sheet(images, captions, 4, cell_width=(STILL_WIDTH - 60) // 4, theme=theme)
-        parts = [np.concatenate([sheet, blank((sheet.shape[0], STILL_WIDTH - sheet.shape[1]), theme)], axis=1)]
-        parts += [self._text(self.sentence(), theme), self._text(COLORS_SAID, theme, role="muted"), gap]
-        if self.asked is not None and len(look.frames) > 1:
-            crop = patch_crop(look.colors[look.place], self.asked, look.grid)
-            rows = [(f"{self._title(side)}: nearest patches", agreement_words(look, side), self.found(side)) for side in SIDES]
-            parts += [neighbour_sheet(rows, crop, STILL_WIDTH, theme), self._text(agreement_words(look, "random"), theme)]
-        if self.result is not None:
-            parts += [gap, self._text("Depth read off frozen features by one matrix: AbsRel, lower is better", theme, bold=True),
-                      bar_chart(probe_bars(self.result), STILL_WIDTH, theme=theme),
-                      self._text(f"{self.verdict()} {probe_words(self.result)}", theme)]
-        return np.concatenate([*parts, gap])
-
-    def _selected(self, picture: np.ndarray) -> np.ndarray:
-        widget = PatchImage.of(picture, self.session.patch, selection=list(self.session.state.selection))
-        return widget._marked(np.repeat(np.repeat(picture, 2, 0), 2, 1))
-
-    def _text(self, text: str, theme: str, **options) -> np.ndarray:
-        words = text_block(text, STILL_WIDTH - 28, 16, theme=theme, **options)
-        return np.concatenate([blank((words.shape[0], 14), theme), words, blank((words.shape[0], 14), theme)], axis=1)
+        return features_still(self, theme)
 
 
 def explore_features(session: Session, present: bool = False, **options) -> FeatureExplorer:

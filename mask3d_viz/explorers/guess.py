@@ -12,11 +12,11 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.evaluation import OPPONENTS
 from mask3d_core.masking import to_pixels
 from mask3d_viz import style
-from mask3d_viz.drawing import contact_sheet, number, text_block
+from mask3d_viz.drawing import blank, contact_sheet, number, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
 from mask3d_viz.explorers.studio import in_words
 from mask3d_viz.images import depth_image, masked_color_image, masked_depth_image
-from mask3d_viz.pixels import cell_edges, resize_nearest
+from mask3d_viz.pixels import cell_edges, cut_patches, patch_means, resize_nearest
 from mask3d_viz.ratio_view import OPPONENT_WORDS
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.patch_image import PatchImage
@@ -42,8 +42,8 @@ class DepthGuess(Explorer):
         super().__init__(session)
         self.count, self.patches, self.is_revealed = count, (), False
         size = session.model()[0].config.image_size
-        blank = np.zeros((size[0] * SCALE, size[1] * SCALE, 3), np.uint8)
-        self.pictures = {name: PatchImage.of(blank, session.patch * SCALE, label=label, mask_style="none", max_width=width)
+        empty = np.zeros((size[0] * SCALE, size[1] * SCALE, 3), np.uint8)
+        self.pictures = {name: PatchImage.of(empty, session.patch * SCALE, label=label, mask_style="none", max_width=width)
                          for name, label in (("rgb", "RGB seen"), ("depth", "Depth seen, and your guesses"))}
         self.sliders = [widgets.FloatSlider(min=0.1, max=10, step=0.05, readout_format=".2f", description=f"patch {k + 1}",
                                             layout=widgets.Layout(width="330px")) for k in range(count)]
@@ -116,16 +116,15 @@ class DepthGuess(Explorer):
 
     def _choose(self) -> tuple[int, ...]:
         """Hidden patches, well measured, spread over the range of depth; a function of the mask alone."""
-        batch, (rows, columns), side = self.session.batch(), self.session.grid, self.session.patch
-        cut = lambda a: a[0].reshape(rows, side, columns, side).permute(0, 2, 1, 3).reshape(rows * columns, -1)  # noqa: E731
-        valid = cut(batch.is_valid).float()
-        depth = (cut(batch.depth) * valid).sum(1) / valid.sum(1).clamp(min=1)
-        hidden = self.session.is_masked("depth") & (valid.mean(1).numpy() >= LEAST_MEASURED)
+        batch, grid = self.session.batch(), self.session.grid
+        depth = patch_means(batch.depth[0], batch.is_valid[0], grid).ravel()
+        measured = cut_patches(batch.is_valid[0], grid).mean(-1).ravel()
+        hidden = self.session.is_masked("depth") & (measured >= LEAST_MEASURED)
         places = np.flatnonzero(hidden)
         if len(places) <= self.count:
             return tuple(int(p) for p in places)
         places = np.random.default_rng(self.session.state.seed).permutation(places)
-        places = places[np.argsort(depth.numpy()[places], kind="stable")]
+        places = places[np.argsort(depth[places], kind="stable")]
         bands = np.array_split(places, self.count)  # near to far; one of each band
         return tuple(sorted(int(band[self.session.state.seed % len(band)]) for band in bands))
 
@@ -207,7 +206,8 @@ class DepthGuess(Explorer):
 
     def still(self, theme: str = "light") -> np.ndarray:
         """Both pictures, and the question or the answers."""
-        words = "Nothing to guess in this frame: no hidden patch was measured." if not self.patches else f"What depth do patches 1 to {len(self.patches)} have? Guess in metres, then reveal."
+        words = (f"What depth do patches 1 to {len(self.patches)} have? Guess in metres, then reveal." if self.patches
+                 else "Nothing to guess in this frame: no hidden patch was measured.")
         if self.is_revealed:
             answers = self.answers()
             errors = [f"{name} {100 * np.abs(values - answers['the truth']).mean():.1f} cm" for name, values in answers.items()
@@ -215,7 +215,10 @@ class DepthGuess(Explorer):
             words = "Mean error over these patches: " + ", ".join(errors)
         sheet = contact_sheet(list(self._images()), [p.label for p in self.pictures.values()], 2,
                               cell_width=(STILL_WIDTH - 36) // 2, theme=theme)
-        return np.concatenate([sheet, text_block("  " + words, sheet.shape[1], 20, theme=theme)])
+        text = text_block(words, sheet.shape[1] - 24, 20, theme=theme)
+        below = blank((text.shape[0] + 8, sheet.shape[1]), theme)
+        paste(below, text, 0, 12)
+        return np.concatenate([sheet, below])
 
 
 def _table(answers: dict[str, np.ndarray], errors: dict[str, float]) -> str:

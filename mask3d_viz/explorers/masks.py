@@ -12,29 +12,31 @@ from mask3d_core.errors import Mask3DError
 from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
+from mask3d_viz.explorers.evidence import evidence_html
 from mask3d_viz.explorers.questions import picture_arrows
 from mask3d_viz.explorers.studio import in_words
 from mask3d_viz.images import depth_image, error_end, error_image, where_never_measured
 from mask3d_viz.predictions import Shown
-from mask3d_viz.ratio_view import OPPONENT_WORDS
-from mask3d_viz.reconstruction import panel
+from mask3d_viz.reconstruction import panel, panel_of_two
 from mask3d_viz.session import COLOR_SOURCES, Session
 from mask3d_viz.widgets.patch_image import NOTHING_MEASURED, PatchImage
 
 PRESETS = {"80 / 80": (0.8, 0.8), "80 / 95": (0.8, 0.95), "RGB only": (0.0, 1.0), "depth only": (1.0, 0.8),
            "nothing hidden": (0.0, 0.0)}
 SEEN = ("rgb", "depth")
+ERROR = "Error: prediction − truth"
+OF_B = ("prediction of B", "error of B")
 
 
 class MaskExplorer(Explorer):
-    """RGB seen, depth seen, prediction, truth and signed error of one frame, under the reader's masks.
+    """RGB seen, depth seen, prediction, truth and signed error of one frame, under the reader's masks; B's beside A's.
 
     Args:
         session: what it shows and changes.
         width: of each picture at most, CSS pixels.
     """
 
-    function, here = "explore_masks", "masks"
+    function, here, compares = "explore_masks", "masks", True
 
     def __init__(self, session: Session, width: int = 400):
         super().__init__(session)
@@ -44,13 +46,14 @@ class MaskExplorer(Explorer):
             "rgb": make("RGB seen", ratio_control=True, can_paint=True),
             "depth": make("Depth seen", ratio_control=True, can_paint=True),
             "prediction": make("Prediction", mask_style="none"), "truth": make("Truth", mask_style="none"),
-            "error": make("Error: prediction − truth", mask_style="none")}
+            "error": make(ERROR, mask_style="none"), **{name: make(name, mask_style="none") for name in OF_B}}
         self._build_controls()
         self.evidence = widgets.HTML()
         row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="14px", align_items="flex-start")
+        self._width = width
         self._tiles = {name: widgets.Box([p], layout=widgets.Layout(flex="1 1 240px", max_width=f"{width + 12}px",
                                                                     min_width="200px"))
-                       for name, p in self.pictures.items()}
+                       for name, p in self.pictures.items() if name not in OF_B}
         self.tiles = widgets.Box([*self._tiles.values(), self.evidence], layout=row)
         self.children = [self.controls, self.message, self.tiles]
         self._listen()
@@ -156,6 +159,9 @@ class MaskExplorer(Explorer):
             self.words.value = f'<span style="font-size:13px">{escape(self.session.words())}</span>'
         if changed & {"is_pasted", "depth_range", "colormap"} and self.studio.shown is not None:
             self.show()
+            self.show_second()
+        if changed & {"checkpoint", "compare"}:
+            self._arrange()
 
     def _hide(self, name: str) -> None:
         state, picture = self.session.state, self.pictures[name]
@@ -200,12 +206,67 @@ class MaskExplorer(Explorer):
                                             else "seen depth pasted in" if state.is_pasted else "nothing pasted")
         self.pictures["error"].set_picture(error_image(depth, r.depth, r.is_valid, end))
         self.pictures["error"].set_bar(style.ERROR_COLORMAP, (-end, end))
-        values = shown.patch_values()
-        for name, picture in self.pictures.items():
-            picture.set_values({"truth": values["truth"], "prediction": values["prediction"],
-                                "error": values["error"] * 100}, {"truth": "m", "prediction": "m", "error": "cm"},
-                               digits={"error": 1}, signed=("error",))
-        self.evidence.value = evidence_html(shown)
+        for name in self._tiles:
+            _say_values(self.pictures[name], shown)
+        self._show_evidence()
+
+    # ---- checkpoint B -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_two(self) -> bool:
+        """Whether B's pictures stand beside A's: one is chosen, and can be shown."""
+        return self.comparison.is_wanted and not self.comparison.error
+
+    def _arrange(self) -> None:
+        """One picture a tile, or A's and B's side by side in one twice as wide."""
+        state, is_two = self.session.state, self.is_two
+        for name, second, title in (("prediction", OF_B[0], "Prediction"), ("error", OF_B[1], "Error")):
+            tile, pictures = self._tiles[name], [self.pictures[name], *([self.pictures[second]] if is_two else [])]
+            if list(tile.children) != pictures:
+                tile.children = pictures
+                tile.layout.flex = "2 1 480px" if is_two else "1 1 240px"
+                tile.layout.max_width = f"{2 * self._width + 24 if is_two else self._width + 12}px"
+                tile.layout.grid_gap = "12px"
+            alone = ERROR if name == "error" else title
+            self.pictures[name].label = f"{title} of A: {state.checkpoint}" if is_two else alone
+            self.pictures[second].label = f"{title} of B: {state.compare}"
+        self._tiles["truth"].layout.order, self.evidence.layout.order = ("1", "2") if is_two else ("0", "0")
+
+    def show_second(self) -> None:
+        """Draw B's newest prediction on A's scales, dimmed where a newer one is on its way."""
+        comparison, state = self.comparison, self.session.state
+        self._arrange()
+        for name in OF_B:
+            self.pictures[name].stale = comparison.is_stale
+        found = comparison.shown
+        if found is not None and not comparison.is_stale:
+            r = found.second.reconstruction
+            depth = r.pasted if state.is_pasted else r.prediction
+            first, second = (self.pictures[name] for name in OF_B)
+            end = error_end(self.limits())
+            first.set_picture(where_never_measured(depth_image(depth, None, self.limits(), state.colormap), r.is_valid))
+            first.set_bar(state.colormap, self.limits())
+            first.note = self.pictures["prediction"].note
+            second.set_picture(error_image(depth, r.depth, r.is_valid, end))
+            second.set_bar(style.ERROR_COLORMAP, (-end, end))
+            for picture in (first, second):
+                _say_values(picture, found.second)
+        if self.studio.shown is not None:
+            self._show_evidence()
+
+    def second_problem(self) -> str:
+        """Why B's pictures are not there."""
+        return self.comparison.error
+
+    def _show_evidence(self) -> None:
+        """The numbers; B's beside them once they are of the same prediction of A's."""
+        shown, comparison = self.studio.shown, self.comparison
+        found = comparison.shown if not comparison.is_stale else None
+        if found is not None and found.first.key != shown.key:
+            found = None
+        self.evidence.value = evidence_html(shown, found, self.session.state.compare if self.is_two else "")
+
+    # ---- evidence, panels, still ------------------------------------------------------------------------------------
 
     def evidence_texts(self) -> Sequence[widgets.Widget]:
         """The table."""
@@ -213,40 +274,33 @@ class MaskExplorer(Explorer):
 
     def judged(self) -> None:
         """The opponents' rows."""
-        self.evidence.value = evidence_html(self.studio.shown)
+        self._show_evidence()
 
     def panels(self) -> Sequence[widgets.Widget]:
         """A tile per picture."""
         return list(self._tiles.values())
 
     def projected(self) -> Sequence[widgets.Widget]:
-        """What depth was seen and what was made of it."""
-        return [self._tiles["depth"], self._tiles["prediction"]]
+        """What depth was seen and what was made of it; with a B, what both made of it."""
+        return [self._tiles["prediction"]] if self.is_two else [self._tiles["depth"], self._tiles["prediction"]]
 
     def still(self, theme: str = "light") -> np.ndarray:
-        """The panel of the newest prediction."""
-        shown = self.studio.newest()
-        return panel(shown.reconstruction, pasted=self.session.state.is_pasted, theme=theme, width=STILL_WIDTH)
+        """The panel of the newest prediction, B's pictures beside A's where one is chosen."""
+        shown, compared, state = self.studio.newest(), self.compared(), self.session.state
+        options = {"pasted": state.is_pasted, "theme": theme, "width": STILL_WIDTH, "limits": state.depth_range,
+                   "colormap": state.colormap}
+        if compared is None:
+            return panel(shown.reconstruction, **options)
+        names = tuple(f"{letter}: {name}" for letter, name in zip("AB", compared.names))
+        return panel_of_two(shown.reconstruction, compared.second.reconstruction, names, compared.scores, note=compared.note,
+                            **options)
 
 
-def evidence_html(shown: Shown) -> str:
-    """A small table: the model beside its opponents over the hidden measured pixels, the best one marked."""
-    rows = [("Mask3D", shown.reconstruction.scores), *((OPPONENT_WORDS[name], s) for name, s in (shown.opponents or {}).items())]
-    rows = [(name, scores) for name, scores in rows if scores]
-    if not rows:
-        return "<p style='font-size:13px'>No hidden pixel was measured, so there is nothing to score.</p>"
-    best = min(rows, key=lambda row: row[1]["abs_rel"])[0]
-    cells = "".join(
-        f"<tr style='{'font-weight:600' if name == best else ''}'><td style='padding-right:14px'>{escape(name)}"
-        f"{' ◂ best' if name == best and len(rows) > 1 else ''}</td><td style='text-align:right;padding-right:14px'>{s['abs_rel']:.3f}</td>"
-        f"<td style='text-align:right;padding-right:14px'>{100 * s['mae']:.1f}</td>"
-        f"<td style='text-align:right'>{s['delta1']:.3f}</td></tr>" for name, s in rows)
-    head = "".join(f"<th style='text-align:{a};padding-right:14px;font-weight:500'>{t}</th>" for t, a in (
-        ("over hidden measured pixels", "left"), ("AbsRel", "right"), ("mean error, cm", "right"), ("δ1", "right")))
-    note = ("<div>measuring the opponents ...</div>" if shown.opponents is None else "" if shown.opponents
-            else "<div>No depth is visible, and no mean map came with this checkpoint: nothing to compare with.</div>")
-    return (f"<table style='font-size:13px;border-collapse:collapse'><tr>{head}</tr>{cells}</table>{note}"
-            f"<div style='font-size:12px;opacity:.75'>one frame, one mask; predicted in {1000 * shown.seconds:.0f} ms</div>")
+def _say_values(picture: PatchImage, shown: Shown) -> None:
+    """What a picture's readout says of each patch: truth, this prediction and its error."""
+    values = shown.patch_values()
+    picture.set_values({"truth": values["truth"], "prediction": values["prediction"], "error": values["error"] * 100},
+                       {"truth": "m", "prediction": "m", "error": "cm"}, digits={"error": 1}, signed=("error",))
 
 
 def explore_masks(session: Session, present: bool = False, **options) -> MaskExplorer:

@@ -10,11 +10,12 @@ import numpy as np
 from mask3d_core.attention import ModelAttention, record_attention
 from mask3d_core.evaluation.influence import Influence, measure_influence
 from mask3d_viz.explorers.studio import Arrow, Studio
+from mask3d_viz.style import MODALITY_COLORS
 from mask3d_viz.worker import Worker
 
 CACHED = 8  # masks whose influence is remembered
 TOP = 10  # arrows
-ARROW_COLORS = {"rgb": "#d55e00", "depth": "#0072b2"}
+ARROW_COLORS = MODALITY_COLORS
 Answer = tuple[Influence, ModelAttention]
 
 

@@ -13,15 +13,14 @@ import ipywidgets as widgets
 import numpy as np
 
 from mask3d_core.errors import ConfigError, Mask3DError
-from mask3d_core.evaluation.metrics import METRICS
-from mask3d_core.evaluation.ratio_map import MAP_METRICS, MODEL, NOTHING_VISIBLE, SCORED, RatioMap
+from mask3d_core.evaluation.ratio_map import MAP_METRICS, NOTHING_VISIBLE, RatioMap
 from mask3d_viz.drawing import blank, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
+from mask3d_viz.explorers.ratios_words import ratio_rows, ratio_sentences
 from mask3d_viz.explorers.spread import SpreadPanel
 from mask3d_viz.ratio_book import FRAMES, be_modest, book_of, read_maps
 from mask3d_viz.ratio_pictures import map_image
-from mask3d_viz.ratio_view import (ERROR, METRIC_WORDS, MODES, OPPONENT_WORDS, MapView, map_view, percent, place_of, readout,
-                                   summary)
+from mask3d_viz.ratio_view import ERROR, METRIC_WORDS, MODES, MapView, map_view, percent, place_of, readout
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.ratio_grid import RatioGrid
 from mask3d_viz.worker import Worker
@@ -298,26 +297,8 @@ class RatioExplorer(Explorer):
 
     def sentences(self) -> list[str]:
         """What the map says, and the newest prediction beside it."""
-        metric, shown = self.metric.value, self.studio.shown
-        said = [summary(self.map, metric)]
-        if shown is not None and shown.reconstruction.scores and not self.studio.is_stale:
-            factor = 100 if metric in ("mae", "rmse") else 1
-            digits = 1 if factor == 100 else 3
-            rgb, depth = shown.reconstruction.ratios
-            text = (f"Now shown, {percent(round(rgb, 4))} of RGB and {percent(round(depth, 4))} of depth hidden, frame "
-                    f"{self.session.state.frame}, this one mask: {METRIC_WORDS[metric]} "
-                    f"{factor * shown.reconstruction.scores[metric]:.{digits}f}")
-            order = (min if METRICS[metric].lower_is_better else max)
-            scored = {name: scores[metric] for name, scores in (shown.opponents or {}).items() if scores}
-            best = order(scored, key=scored.get, default="")
-            text += f"; {OPPONENT_WORDS[best]} {factor * scored[best]:.{digits}f}." if best else "."
-            said.append(text)
-        state = self.session.state
-        if state.painted_rgb or state.painted_depth or state.color_source != "own":
-            said.append("The map is of random masks and the frame's own colours: painted patches and other colours are not "
-                        "in it.")
-        said.append("Best of all opponents, chosen after the fact: whoever beats it beats them all.")
-        return said
+        shown = None if self.studio.is_stale else self.studio.shown
+        return ratio_sentences(self.map, self.metric.value, shown, self.session.state)
 
     def still(self, theme: str = "light") -> np.ndarray:
         """The map with its words, and the spread under it where it was measured."""
@@ -339,31 +320,12 @@ class RatioExplorer(Explorer):
 
     def table(self) -> list[dict[str, Any]]:
         """One row per cell: ratios, score, band, best opponent and the paired difference, in metres where it has a unit."""
-        found, metric, rows = self.map, self.metric.value, []
-        for place in np.ndindex(len(found.depth_ratios), len(found.rgb_ratios)):
-            rgb, depth = found.ratios(place)
-            line = {"rgb_hidden": rgb, "depth_hidden": depth, "state": found.state(place), "metric": metric, "mask3d": "",
-                    "low": "", "high": "", "best_opponent": "", "opponent": "", "difference": "", "difference_low": "",
-                    "difference_high": "", "verdict": "", "frames": len(found.frames), "masks": len(found.seeds)}
-            if line["state"] == SCORED:
-                own, against = found.estimate(place, MODEL, metric), found.compare(place, metric)
-                line |= {"mask3d": own.mean, "low": _or_empty(own.low), "high": _or_empty(own.high)}
-                if against is not None:
-                    gap = against.difference
-                    line |= {"best_opponent": against.best, "opponent": against.opponent.mean, "difference": gap.mean,
-                             "difference_low": _or_empty(gap.low), "difference_high": _or_empty(gap.high),
-                             "verdict": against.words}
-            rows.append(line)
-        return rows
+        return ratio_rows(self.map, self.metric.value)
 
     def files(self) -> dict[str, Callable[[], tuple[str, bytes]]]:
         """The map with every number besides the usual ones; ``explore_ratios(session, maps=[...])`` reads it again."""
         return {**super().files(),
                 "MAP": lambda: ("ratio_map.json", json.dumps(self.map.as_dict(), separators=(",", ":")).encode())}
-
-
-def _or_empty(value: float | None) -> float | str:
-    return "" if value is None else value
 
 
 def _html(text: str, is_html: bool = False) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from html import escape
+from typing import NamedTuple
 
 import ipywidgets as widgets
 import numpy as np
@@ -12,16 +13,32 @@ from mask3d_core.errors import Mask3DError
 from mask3d_core.evaluation.uncertainty import NOT_A_POSTERIOR, MaskSpread, Sparsification, measure_mask_spread
 from mask3d_viz import style
 from mask3d_viz.drawing import blank, contact_sheet, paste, text_block
-from mask3d_viz.pixels import hatching
-from mask3d_viz.ratio_book import be_modest, digest_of
+from mask3d_viz.explorers.studio import in_words
+from mask3d_viz.pixels import hatching, patch_means
+from mask3d_viz.predictions import model_token
+from mask3d_viz.ratio_book import be_modest
 from mask3d_viz.ratio_pictures import sparsification_image, sparsification_svg
 from mask3d_viz.ratio_view import percent
+from mask3d_viz.session import HIDDEN
 from mask3d_viz.widgets.patch_image import PatchImage
 from mask3d_viz.worker import Worker
 
 DRAWS = 16
 CACHED = 8
 COLORMAP = "viridis"
+
+
+class Wanted(NamedTuple):
+    """What a spread is of: the loaded model's number and values of the session's state."""
+
+    model: int
+    frame: int
+    rgb_ratio: float
+    depth_ratio: float
+    seed: int
+    painted_rgb: tuple[tuple[int, int], ...]
+    painted_depth: tuple[tuple[int, int], ...]
+    color_source: str
 
 
 class Stopped(Exception):
@@ -40,8 +57,8 @@ class SpreadPanel(widgets.VBox):
         self.explorer, self.session = explorer, explorer.session
         self.worker = Worker(rest=0.0)
         self.shown: MaskSpread | None = None
-        self._key: tuple = ()
-        self._known: OrderedDict[tuple, MaskSpread] = OrderedDict()
+        self._key: Wanted | None = None
+        self._known: OrderedDict[Wanted, MaskSpread] = OrderedDict()
         self._is_stopped = False
         patch, empty = self.session.patch, np.zeros((*self.session.model()[0].config.image_size, 3), np.uint8)
         self.pictures = {name: PatchImage.of(empty, patch, label=label, max_width=380, mask_style="none") for name, label in (
@@ -72,19 +89,24 @@ class SpreadPanel(widgets.VBox):
         self._is_stopped = True
 
     @property
-    def wanted(self) -> tuple:
-        """What a spread measured now would be of: checkpoint, frame, ratios, seed."""
+    def wanted(self) -> Wanted:
+        """What a spread measured now would be of."""
         state = self.session.state
-        return digest_of(self.session.model()[0]), state.frame, state.rgb_ratio, state.depth_ratio, state.seed
+        return Wanted(model_token(self.session.model()[0]), state.frame, state.rgb_ratio, state.depth_ratio, state.seed,
+                      state.painted_rgb, state.painted_depth, state.color_source)
 
     # ---- measuring --------------------------------------------------------------------------------------------------
 
     def measure(self) -> None:
-        """Measure the spread at the session's frame, ratios and seed, unless it is known."""
-        with self.session.lock:
-            key, (model, _), batch = self.wanted, self.session.model(), self.session.batch()
+        """Measure the spread at the session's frame, ratios, seed, painted patches and colour, unless it is known."""
+        key = self.wanted
         if key in self._known:
             return self._draw(key, self._known[key])
+        try:
+            seen = self.explorer.studio.predictions.now(judge=False).seen  # the frame in the colour that the model sees
+        except Mask3DError as problem:
+            return self.explorer.say(in_words(problem), warns=True)
+        painted = tuple({patch: value == HIDDEN for patch, value in given} for given in (key.painted_rgb, key.painted_depth))
         self._is_stopped = False
         self._running(True)
 
@@ -95,15 +117,15 @@ class SpreadPanel(widgets.VBox):
 
         def work() -> MaskSpread:
             be_modest()
-            return measure_mask_spread(model, batch, (key[2], key[3]), DRAWS, key[4], progress=progress)
+            return measure_mask_spread(seen.model, seen.batch, (key.rgb_ratio, key.depth_ratio), DRAWS, key.seed,
+                                       progress=progress, painted=painted)
 
         def done(found: MaskSpread | None, problem: BaseException | None) -> None:
             self._running(False)
             if isinstance(problem, Stopped):
                 self.status.value = _words("stopped")
             elif problem is not None:
-                self.explorer.say(str(problem) if isinstance(problem, Mask3DError) else f"{type(problem).__name__}: {problem}",
-                                  warns=True)
+                self.explorer.say(in_words(problem), warns=True)
             else:
                 self._known[key] = found
                 while len(self._known) > CACHED:
@@ -139,10 +161,15 @@ class SpreadPanel(widgets.VBox):
         self.status.value = _words(f"measured at {self._at()}; press again for what is shown now") if is_stale else ""
 
     def _at(self) -> str:
-        _, frame, rgb, depth, seed = self._key
-        return f"frame {frame}, {percent(round(rgb, 4))} of RGB and {percent(round(depth, 4))} of depth hidden, seed {seed}"
+        of, said = self._key, []
+        if of.painted_rgb or of.painted_depth:
+            said.append(f", {len(of.painted_rgb) + len(of.painted_depth)} patches as painted in every mask")
+        if of.color_source != "own":
+            said.append(f", colour: {of.color_source}")
+        return (f"frame {of.frame}, {percent(round(of.rgb_ratio, 4))} of RGB and {percent(round(of.depth_ratio, 4))} of depth "
+                f"hidden, seed {of.seed}{''.join(said)}")
 
-    def _draw(self, key: tuple, found: MaskSpread) -> None:
+    def _draw(self, key: Wanted, found: MaskSpread) -> None:
         self._key, self.shown = key, found
         end = _end(found)
         for name, values in (("spread", found.spread), ("error", found.error)):
@@ -159,13 +186,8 @@ class SpreadPanel(widgets.VBox):
         self.status.value = ""
 
     def _patch_values(self, found: MaskSpread) -> tuple[dict, dict]:
-        rows, columns = self.session.grid
-        patch = self.session.patch
-
         def mean(values: np.ndarray) -> np.ndarray:
-            cut = values.reshape(rows, patch, columns, patch)
-            count = (~np.isnan(cut)).sum(axis=(1, 3))
-            return np.where(count > 0, np.nansum(cut, axis=(1, 3)) / np.maximum(count, 1), np.nan)
+            return patch_means(values, ~np.isnan(values), self.session.grid)
 
         return ({"spread": 100 * mean(found.spread), "error": 100 * mean(found.error)}, {"spread": "cm", "error": "cm"})
 

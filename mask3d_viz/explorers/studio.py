@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from mask3d_viz.worker import Worker
 
 PREDICTS = ("frame", "rgb_ratio", "depth_ratio", "seed", "painted_rgb", "painted_depth", "checkpoint", "color_source")
 """Changes of these need a new prediction; all others only another view of the one that is there."""
+MOVES = frozenset({"rgb_ratio", "depth_ratio", "seed", "painted_rgb", "painted_depth"})  # under the hand, step by step
+STALE_AFTER = 0.25  # seconds: a result that is overtaken sooner is not called stale; the flicker would cost more than it says
+JUDGE_REST = 0.5  # seconds of rest before opponents are measured: they take longer than the prediction, and the browser draws it first
 
 
 class Arrow(NamedTuple):
@@ -48,14 +52,14 @@ class Studio:
 
     def __init__(self, session: Session):
         self.session, self.predictions, self.worker = session, Predictions(session), Worker()
-        self._judge, self._judged_listeners = Worker(slow=-1.0), []  # the opponents: only for a hand at rest
+        self._judge, self._judged_listeners = Worker(rest=JUDGE_REST, slow=-1.0), []  # the opponents: only for a hand at rest
         self.shown: Shown | None = None
         self.is_stale, self.error = False, ""
         self.arrows: tuple[Arrow, ...] = ()
         self.answers: OrderedDict[tuple, Any] = OrderedDict()  # influence and attention by a prediction's key
         self._arrow_listeners: list[Callable[[], None]] = []
         self._listeners: list[Callable[[], None]] = []
-        session.on(lambda _: self.refresh(), *PREDICTS)
+        session.on(self._wanted, *PREDICTS)
 
     def on(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Be told when ``shown``, ``is_stale`` or ``error`` changed; returns how to be told no more."""
@@ -79,11 +83,23 @@ class Studio:
         for callback in list(self._listeners):
             callback()
 
-    def refresh(self) -> None:
-        """Ask for a prediction of the state as it is; whoever listens is told when it is there."""
+    def _wanted(self, changed: frozenset[str]) -> None:
+        """Another prediction is wanted. While a hand moves masks in a live kernel, what is there counts as stale only once
+        the new one has let itself be waited for."""
+        try:
+            loop = asyncio.get_running_loop() if changed <= MOVES | {"hover"} and not self.is_stale else None
+        except RuntimeError:  # driven from Python
+            loop = None
+        self.refresh(tell=loop is None)
+        if loop is not None:
+            loop.call_later(STALE_AFTER, lambda: self._tell() if self.is_stale else None)
+
+    def refresh(self, tell: bool = True) -> None:
+        """Ask for a prediction of the state as it is; whoever listens is told when it is there, and that one is wanted."""
         self.is_stale = True
         self.point(())  # they were the old masks'
-        self._tell()
+        if tell:
+            self._tell()
         self.worker.ask(lambda: self.predictions.now(judge=False), self._done)
 
     def _done(self, shown: Shown | None, problem: BaseException | None) -> None:

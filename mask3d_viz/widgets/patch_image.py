@@ -255,14 +255,16 @@ class PatchImage(anywidget.AnyWidget):
         """A colour bar under the picture."""
         self._change(bar_palette=palette_bytes(palette), bar_range=limits, bar_unit=unit)
 
-    def still(self, width: int = 640) -> np.ndarray:
+    def still(self, width: int = 640, theme: str = "light", has_heading: bool = True) -> np.ndarray:
         """What is drawn, without a browser.
 
         Args:
             width: aimed at, in pixels; the picture is enlarged by a whole number.
+            theme: "light" or "dark".
+            has_heading: with label and note over it.
 
         Returns:
-            uint8 (H, W, 3), on the light theme's paper.
+            uint8 (H, W, 3), on the theme's paper.
         """
         if not self.count:
             raise PatchImageError("a picture", "none yet", "Call set_picture() first.")
@@ -270,12 +272,14 @@ class PatchImage(anywidget.AnyWidget):
         scale = max(1, round(width / across))
         image = np.frombuffer(self.pixels, np.uint8).reshape(height, across, 3)
         image = self._marked(self._covered(resize_nearest(image, (height * scale, across * scale))))
-        said = " · ".join(part for part in (self.label, self.note, "stale" if self.stale else "") if part)
-        parts = [text_block(said, image.shape[1], 16, bold=True), blank((6 if said else 0, image.shape[1])), image]
+        said = " · ".join(part for part in (self.label, self.note, "stale" if self.stale else "") if part) if has_heading else ""
+        parts = [text_block(said, image.shape[1], 16, bold=True, theme=theme), blank((6 if said else 0, image.shape[1]), theme),
+                 image]
         name = next((known for known in (*style.DEPTH_COLORMAPS, style.ERROR_COLORMAP)
                      if self.bar_palette and palette_bytes(known) == self.bar_palette), None)
         if name:
-            parts += [blank((8, image.shape[1])), color_bar(self.bar_range, name, image.shape[1], label=self.bar_unit)]
+            parts += [blank((8, image.shape[1]), theme), color_bar(self.bar_range, name, image.shape[1], label=self.bar_unit,
+                                                                   theme=theme)]
         return np.concatenate(parts)
 
     def _covered(self, image: np.ndarray) -> np.ndarray:

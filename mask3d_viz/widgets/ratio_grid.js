@@ -25,7 +25,7 @@ class View {
     this.cells = [];
     this.build();
     this.show = this.show.bind(this);
-    this.scheduled = 0;
+    this.scheduled = this.waiting = 0;
     this.schedule = () => {
       cancelAnimationFrame(this.scheduled);
       this.scheduled = requestAnimationFrame(this.show);
@@ -34,9 +34,19 @@ class View {
     model.on("comm_live_update", this.schedule);
     this.observer = new ResizeObserver(this.schedule);
     this.observer.observe(this.root);
-    this.watcher = new MutationObserver(this.schedule); // a notebook says on the element that its kernel is gone
-    this.watcher.observe(el, { attributes: true, attributeFilter: ["class"] });
+    this.watcher = new MutationObserver(this.schedule); // a notebook says on the elements around that its kernel is gone
+    this.attach();
     this.show();
+  }
+
+  attach() { // JupyterLab renders first and attaches then
+    if (!this.el.isConnected) {
+      this.waiting = requestAnimationFrame(() => this.attach());
+      return;
+    }
+    for (let e = this.el; e && !e.classList.contains("jp-OutputArea-output"); e = e.parentElement) {
+      this.watcher.observe(e, { attributes: true, attributeFilter: ["class"] });
+    }
   }
 
   get(name) { return this.model.get(name); }
@@ -207,6 +217,7 @@ class View {
 
   remove() {
     cancelAnimationFrame(this.scheduled);
+    cancelAnimationFrame(this.waiting);
     this.observer.disconnect();
     this.watcher.disconnect();
     this.model.off("change", this.schedule);

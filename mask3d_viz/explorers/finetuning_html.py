@@ -1,0 +1,99 @@
+"""The pre-flight list, the final scores and the legend of a fine-tuning panel, as HTML in the reader's theme."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from mask3d_core.doctor.report import Finding
+from mask3d_viz import style
+from mask3d_viz.explorers.watch_html import STYLE as RUN_STYLE
+from mask3d_viz.finetuning_scores import FinalScores
+
+MARKS = {"ok": "✓", "warn": "!", "error": "✕"}
+WORDS = {"ok": "green", "warn": "look", "error": "stop"}  # beside the colour, for whoever does not see it
+
+
+def merged(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """The findings of several runs as one list: what is the same is said once, what differs with the run's name.
+
+    Args:
+        found: name of a run to its findings.
+    """
+    lists = list(found.values())
+    same = {(f.check, f.severity, f.text) for f in lists[0]}.intersection(
+        *({(f.check, f.severity, f.text) for f in each} for each in lists[1:])) if lists else set()
+    order = list(dict.fromkeys(f.check for each in lists for f in each))
+    made = []
+    for check in order:
+        for name, each in found.items():
+            for f in each:
+                key = (f.check, f.severity, f.text)
+                if f.check != check or (key in same and name != next(iter(found))):
+                    continue
+                made.append(f if key in same else Finding(f.check, f.severity, f"{name}: {f.text.removeprefix(f'{name}: ')}", f.numbers))
+    return made
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """The list in one sentence."""
+    errors, warnings = (sum(f.severity == s for f in findings) for s in ("error", "warn"))
+    if errors:
+        return f"{errors} of {len(findings)} say stop: mend them before this can start."
+    return f"Ready to start; {warnings} to look at." if warnings else "All green: ready to start."
+
+
+def checks_html(findings: Sequence[Finding] | None, note: str = "") -> str:
+    """The pre-flight list; None: it is still being made."""
+    if findings is None:
+        return "<div class='m3d-checks-head' role='status'>Pre-flight: looking at labels, scenes, start, memory and time ...</div>"
+    rows = "".join(
+        f"<li class='m3d-check m3d-{f.severity}'><span class='m3d-mark' aria-hidden='true'>{MARKS[f.severity]}</span>"
+        f"<span class='m3d-word'>{WORDS[f.severity]}</span><b>{escape(f.check)}</b><span>{escape(f.text)}</span></li>" for f in findings)
+    is_open = " open" if any(f.severity != "ok" for f in findings) or not note else ""
+    return (f"<details class='m3d-checks'{is_open}><summary class='m3d-checks-head' role='status'>Pre-flight: {escape(verdict(findings))} "
+            f"{escape(note)}</summary><ul role='list'>{rows}</ul></details>")
+
+
+def scores_html(scores: FinalScores | None, waiting: str = "") -> str:
+    """The final table, or what it waits for."""
+    if scores is None:
+        return f"<div class='m3d-says'>{escape(waiting)}</div>" if waiting else ""
+    rows = "".join(f"<tr class='{'m3d-says' if r.is_trivial else ''}'><td>{escape(r.name)}</td><td>{escape(str(r))}</td></tr>"
+                   for r in scores.rows)
+    more = "".join(f"<div>{escape(text)}</div>" for text in (scores.difference, waiting) if text)
+    return (f"<div class='m3d-final'><b>Final score on frames that nothing was chosen on</b><table><tr><th></th><th>{escape(scores.metric)} "
+            f"[95 % over scenes]</th></tr>{rows}</table>{more}<div class='m3d-says'>{escape(scores.protocol)}</div></div>")
+
+
+def legend_html(names: Sequence[str], present: Sequence[int]) -> str:
+    """Which colour is which class."""
+    if not names or not present:
+        return ""
+    colors = style.label_colors(max(13, len(names)))
+    return "<div class='m3d-legend'>" + "".join(
+        f"<span><i style='background:rgb{tuple(colors[k].tolist())}'></i>{escape(names[k])}</span>" for k in present if k < len(names)) + (
+        "<span><i class='m3d-hatched'></i>not scored</span></div>")
+
+
+STYLE = RUN_STYLE.removesuffix("</style>") + """
+.mask3d-run .m3d-checks-head { font-size: 14px; font-weight: 600; cursor: default; }
+.mask3d-run summary.m3d-checks-head { cursor: pointer; }
+.mask3d-run .m3d-checks ul { margin: 4px 0; padding: 0; list-style: none; }
+.mask3d-run .m3d-check { display: grid; grid-template-columns: 18px 44px 130px 1fr; gap: 0 6px; padding: 2px 0; align-items: baseline;
+  border-top: 1px solid var(--m3d-line); }
+.mask3d-run .m3d-mark, .mask3d-run .m3d-word { font-weight: 700; }
+.mask3d-run .m3d-check.m3d-ok :is(.m3d-mark, .m3d-word) { color: var(--m3d-best); }
+.mask3d-run .m3d-check.m3d-warn :is(.m3d-mark, .m3d-word) { color: var(--m3d-warn); }
+.mask3d-run .m3d-check.m3d-error, .mask3d-run .m3d-check.m3d-error :is(.m3d-mark, .m3d-word) { color: var(--jp-error-color1, #b00020); }
+.mask3d-run .m3d-final { margin: 6px 0; }
+.mask3d-run .m3d-final table { border-collapse: collapse; margin: 2px 0; }
+.mask3d-run .m3d-final :is(td, th) { padding: 1px 18px 1px 0; text-align: left; font-weight: 500; background: none; }
+.mask3d-run .m3d-legend { display: flex; flex-wrap: wrap; gap: 2px 14px; font-size: 12.5px; }
+.mask3d-run .m3d-legend i { display: inline-block; width: 13px; height: 13px; margin-right: 5px; vertical-align: -2px;
+  border: 1px solid var(--m3d-line); }
+.mask3d-run .m3d-hatched { background: repeating-linear-gradient(45deg, #e2e3e5 0 3px, #a8abb0 3px 6px); }
+</style>"""
+
+
+__all__ = ["MARKS", "STYLE", "WORDS", "checks_html", "legend_html", "merged", "scores_html", "verdict"]
