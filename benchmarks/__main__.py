@@ -46,6 +46,7 @@ class Benchmark:
 
 BENCHMARKS = {
     "training": Benchmark(uses_gpu=True),
+    "finetuning": Benchmark(),
     "inference": Benchmark(uses_gpu=True),
     "rooms": Benchmark(("--frames", "4", "--repeats", "1"), "--json", uses_gpu=True),
     "data": Benchmark(("--frames", "8"), needs=("PIL",)),

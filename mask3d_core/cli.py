@@ -451,7 +451,7 @@ class Probe:
         mine = store_frames(self.data) if self.data else None  # a wrong store is known before anything is rendered
         if bench.missing:
             print(f"rows left out, their checkpoints are not here: {', '.join(bench.missing)}")
-        for name, frames in (("bench", rooms_frames(self.cache)), *([(mine.name, mine)] if mine else [])):
+        for name, frames in (("bench", rooms_frames(self.cache)), *([(f"store-{mine.name}", mine)] if mine else [])):
             began, began_cpu = time.perf_counter(), time.process_time()
             with Bar(f"probe on {name}", 0) as bar:
                 def progress(row: str, done: int, total: int, bar: Bar = bar) -> None:

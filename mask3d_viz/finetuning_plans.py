@@ -98,6 +98,7 @@ def _config(task: str, data: str, start: str, shape: EncoderConfig | None, size:
         header = Store(data).header
         wanted = size or FinetuneConfig.image_size
         changes["image_size"] = tuple(max(patch, min(a, b) // patch * patch) for a, b in zip(wanted, (header.height, header.width)))
+    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
     if shape is not None and "shape" not in changes:
         changes["shape"] = shape
     base = finetune_config(task, data=data, start=start, **changes)

@@ -172,9 +172,14 @@ class Notebook:
                                     arg=[number, is_as, is_not])
 
     def until_settled(self):
-        """Wait until no result is stale and the kernel has nothing more to do."""
-        self.page.wait_for_function(f"![...document.querySelectorAll('{PICTURES}')].some(e => e.classList.contains('is-stale'))")
-        self.page.wait_for_function(READY)
+        """Wait until no result is stale and the kernel has nothing more to do. What a hand has just moved is called stale
+        only when it stays so for a moment, so the quiet must last longer than that moment."""
+        self.page.evaluate("window.quietSince = undefined")
+        self.page.wait_for_function(f"""() => {{
+            const stale = [...document.querySelectorAll('{PICTURES}')].some(e => e.classList.contains('is-stale'));
+            if (stale || !({READY})()) {{ window.quietSince = undefined; return false; }}
+            window.quietSince ??= performance.now();
+            return performance.now() - window.quietSince > 600; }}""")
 
     def rest_hand(self, selected=""):
         """Take the mouse off everything, so that nothing is pointed at; what is read out then is the selected patch."""

@@ -81,7 +81,8 @@ def evaluate_finetuned(model: torch.nn.Module, record: dict[str, Any], config: S
 
 
 def score_run(run: str | Path, split: str = "test", device: str | None = None, show: bool = False, limit: int = 0) -> str:
-    """Score a finished run as its configuration says, write ``scores.json`` into it, and give the table.
+    """Score a finished run as its configuration says, write ``scores.json`` (of another split than test ``scores-SPLIT.json``)
+    into it, and give the table.
 
     Args:
         run: the run folder.
@@ -96,8 +97,9 @@ def score_run(run: str | Path, split: str = "test", device: str | None = None, s
     training = from_dict(FinetuneConfig, read_json(run / "config.json"), str(run / "config.json"))
     model, record = load_finetuned(run / ("best" if training.select == "best" else "latest"))
     result = evaluate_finetuned(model, record, ScoreConfig(split, limit), "", parse_device(device), show)
-    write_json(run / "scores.json", result)
-    return result_text(result) + f"\nwritten to {run / 'scores.json'}"
+    out = run / ("scores.json" if split == "test" else f"scores-{split}.json")
+    write_json(out, result)
+    return result_text(result) + f"\nwritten to {out}"
 
 
 def refuse_seen(store: Store, indices: np.ndarray, record: dict[str, Any]) -> None:

@@ -5,11 +5,12 @@ The spread is a by-product of masking, not a posterior: see ``NOT_A_POSTERIOR``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mask3d_core.batches import Batch
 from mask3d_core.errors import ConfigError, Mask3DError
@@ -65,7 +66,8 @@ class MaskSpread:
 @torch.inference_mode()
 def measure_mask_spread(model: Mask3D, batch: Batch, ratios: tuple[float, float], draws: int = 16, seed: int = 0,
                         max_depth: float = 10.0, chunk: int = CHUNK,
-                        progress: Callable[[int, int], None] | None = None) -> MaskSpread:
+                        progress: Callable[[int, int], None] | None = None,
+                        painted: tuple[Mapping[int, bool], Mapping[int, bool]] = ({}, {})) -> MaskSpread:
     """Predict one frame under many masks.
 
     Args:
@@ -77,9 +79,12 @@ def measure_mask_spread(model: Mask3D, batch: Batch, ratios: tuple[float, float]
         max_depth: truth beyond this many metres is not scored.
         chunk: draws in one forward pass.
         progress: called with (done, total); may raise to stop.
+        painted: RGB and depth patches that are the same in every draw, patch to True = hidden; a patch that is never hidden
+            has no spread.
 
     Raises:
-        ConfigError: more than one frame, fewer than two draws, nothing visible or nothing hidden, or no depth target.
+        ConfigError: more than one frame, fewer than two draws, nothing visible or nothing hidden, no depth target, or
+            painted patches that do not exist.
         Mask3DError: a prediction that is not finite.
     """
     config, problems = model.config, []
@@ -89,7 +94,11 @@ def measure_mask_spread(model: Mask3D, batch: Batch, ratios: tuple[float, float]
         problems.append(f"draws must be at least 2; got {draws}")
     if "depth" not in config.targets:
         problems.append("this model predicts no depth (model.targets has no depth)")
-    if "depth" in config.inputs and ratios[1] == 0:
+    patches = config.grid[0] * config.grid[1]
+    wrong = sorted(p for given in painted for p in given if not 0 <= p < patches)
+    if wrong:
+        problems.append(f"painted patches must be 0..{patches - 1}; got {wrong}")
+    if "depth" in config.inputs and ratios[1] == 0 and not any(painted[1].values()):
         problems.append("no depth is hidden, so no mask hides a pixel; raise the share of depth hidden")
     if problems:
         raise ConfigError(problems)
@@ -102,6 +111,8 @@ def measure_mask_spread(model: Mask3D, batch: Batch, ratios: tuple[float, float]
             batch.color, batch.depth, batch.is_valid, batch.intrinsics)]
         epochs = batch.epochs + torch.arange(first, first + number, device=batch.epochs.device)
         masks = Masks.random(ratios, batch.frame_ids.expand(number), epochs, pictures[2], config.patch, seed)
+        if any(painted):
+            masks = _with_painted(masks, painted, pictures[2], config.patch)
         hidden = to_pixels(masks.depth, grid, config.patch)
         if "depth" not in config.inputs:
             hidden = torch.ones_like(hidden)
@@ -120,6 +131,17 @@ def measure_mask_spread(model: Mask3D, batch: Batch, ratios: tuple[float, float]
     is_scored = counted_pixels(batch.depth, batch.is_valid, everywhere, max_depth)[0].cpu().numpy() & (count > 1)
     return MaskSpread(np.where(count > 0, mean, np.nan).astype(np.float32), spread, count, batch.depth[0].cpu().numpy(),
                       is_scored, ratios, draws)
+
+
+def _with_painted(masks: Masks, painted: tuple[Mapping[int, bool], Mapping[int, bool]], is_valid: Tensor, patch: int) -> Masks:
+    """The same patches shown or hidden by hand in every draw."""
+    both = []
+    for hidden, by_hand in zip((masks.rgb, masks.depth), painted, strict=True):
+        hidden = hidden.clone()
+        for place, is_hidden in by_hand.items():
+            hidden[:, place] = is_hidden
+        both.append(hidden)
+    return Masks.painted(*both, is_valid, patch)
 
 
 @dataclass(frozen=True)

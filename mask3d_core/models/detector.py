@@ -159,7 +159,7 @@ def build_mask_rcnn(config: DetectorConfig, pyramid: SimplePyramid) -> nn.Module
         mask_predictor=_InFloat32(MaskRCNNPredictor(width, width, outputs)))
     last = made.roi_heads.box_predictor.head, made.roi_heads.mask_predictor.head
     for layer, std in ((last[0].cls_score, 0.01), (last[0].bbox_pred, 0.001), (last[1].mask_fcn_logits, 0.001)):
-        nn.init.normal_(layer.weight, std=std)  # torchvision's own start is large behind layer norms: the first mask loss was 5.4
+        nn.init.normal_(layer.weight, std=std)  # torchvision starts larger; behind layer norms the first mask loss was 5.4
         nn.init.zeros_(layer.bias)
     for pool in pools:  # torchvision would guess the strides from the first picture, and small padded ones mislead it
         pool.scales = [scale / config.patch for scale in SCALES]

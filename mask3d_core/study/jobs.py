@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import threading
 import time
 import zlib
 from dataclasses import dataclass
@@ -151,8 +153,16 @@ def unpack(text: str, kind: str, *shape: int) -> np.ndarray:
 
 
 def start_worker(threads: int) -> None:
-    """What a worker process does first."""
+    """What a worker process does first: so many threads, and a watch that ends it when the study is gone."""
     torch.set_num_threads(threads)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(2.0)
+        os._exit(1)  # what was saved stays; the study goes on from there
+
+    threading.Thread(target=watch, name="study-watch", daemon=True).start()
 
 
 def work(values: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,8 @@ class Detect:
 
     A loss of torchvision is a mean over regions that it draws at random in the whole batch; times the number of frames it is the
     sum that the engine wants. Two micro-batches draw other regions than one batch of both, so they agree on average only. The
-    draws come from torch's generator, which the engine saves: a resumed run repeats them.
+    draws come from torch's generator, which the engine saves: a resumed run repeats them (bit for bit on a CPU; torchvision's
+    backward pass through the pooled regions adds up in no fixed order on a GPU).
 
     Args:
         config: the whole run.

@@ -129,7 +129,8 @@ def _start(parts: Parts) -> Finding:
         parts.start = start = open_start(config.start, config.image_size, seed=config.fit.seed, shape=config.shape)
     size = f"{sum(p.numel() for p in start.vit.parameters()) / 1e6:.1f} M weights, {len(start.vit.blocks)} blocks, patches of {start.patch}"
     kind, seen = start.record.get("kind"), start.record.get("frames_seen")
-    numbers = {"kind": kind or "none", "frames_seen": seen, "patch": start.patch}
+    numbers = {"kind": kind or "none", "frames_seen": seen, "patch": start.patch, "blocks": len(start.vit.blocks),
+               "width": start.vit.embed_dim}
     if kind is None:
         words = {"timm": "timm's weights; what they were trained on is in timm's model card",
                  "step-zero": "a checkpoint's architecture as its training began"}.get(config.start.partition(":")[0],

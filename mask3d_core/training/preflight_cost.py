@@ -51,12 +51,12 @@ def cost_findings(config: FinetuneConfig, start: Start, store: Store, used: np.n
         engine, batches = _engine(config, start, store, used, place)
         step_seconds, frame_seconds, memory = _measured(engine, batches, config)
     fit = config.fit
-    evaluations = 1 + (fit.steps // fit.eval_every if fit.eval_every else 0)
+    evaluations = 1 + _times(fit.steps, fit.eval_every)
     seconds = fit.steps * step_seconds + (evaluations * scored["val"] + scored["test"]) * frame_seconds
     load = f", with a load of {os.getloadavg()[0]:.1f} on it now" if hasattr(os, "getloadavg") else ""
     frames = min(FRAMES, fit.batch_size)
-    words = (f"about {said(seconds)} on this {place.type}: {1000 * step_seconds:.0f} ms a step, {evaluations} evaluations of "
-             f"{many(scored['val'], 'frame')} (measured: {STEPS} steps of {many(frames, 'frame')}, {torch.get_num_threads()} thread(s){load})")
+    words = (f"about {said(seconds)} on this {place.type}: {1000 * step_seconds:.0f} ms a step, {many(evaluations, 'evaluation')} of "
+             f"{many(scored['val'], 'frame')} (measured: {STEPS} steps of {many(frames, 'frame')}, {many(torch.get_num_threads(), 'thread')}{load})")
     found = [Finding("time", "warn" if seconds > LONG else "ok", words,
                      {"seconds": seconds, "step_seconds": step_seconds, "frame_seconds": frame_seconds, "evaluations": evaluations})]
     return [*found, _memory(memory, place), _disk(engine, config, run)]
@@ -129,16 +129,21 @@ def _disk(engine: Engine, config: FinetuneConfig, run: Path | None) -> Finding:
         place = place.parent
     weights = sum(t.numel() * t.element_size() for t in engine.model.state_dict().values())
     learning = sum(p.numel() * p.element_size() for p in engine.parameters)
-    saves = 1 + (fit.steps // fit.save_every if fit.save_every else 0)
+    saves = _times(fit.steps, fit.save_every)
     state = weights * (2 if fit.ema else 1) + 2 * learning
     picture = config.image_size[0] * config.image_size[1] * 5 * config.preview  # at most: colour, truth and prediction
-    evaluations = 1 + (fit.steps // fit.eval_every if fit.eval_every else 0)
+    evaluations = 1 + _times(fit.steps, fit.eval_every)
     needed = (min(fit.keep, saves) + 1) * state + (2 if config.select == "best" else 1) * weights + evaluations * picture
     free = shutil.disk_usage(place).free
     words, numbers = f"at most {needed / 1e6:,.0f} MB of {free / 1e9:,.0f} GB that are free", {"bytes": needed, "free": free}
     if needed > FULL * free:
         return Finding("disk", "error", f"{words}: free space, or choose a run folder on another disk", numbers)
     return Finding("disk", "warn" if needed > TIGHT * free else "ok", words, numbers)
+
+
+def _times(steps: int, every: int) -> int:
+    """How often something happens that is done every few steps and at the end."""
+    return -(-steps // every) if every else 1
 
 
 def said(seconds: float) -> str:

@@ -417,7 +417,7 @@ def side_by_side(found: dict[str, Sequence[Finding]]) -> list[Finding]:
     names = " and ".join(shapes)
     if len(set(shapes.values())) == 1:
         return [Finding("side by side", "ok", f"{names} are the same network, with the same labels in the same order: only the weights differ "
-                        "that they start from")]
+                        "that they start from. They train at once and share the machine, so each takes longer than measured alone")]
     said = "; ".join(f"{name}: {b} blocks of width {w}, patches of {p}" for name, (b, w, p) in shapes.items())
     return [Finding("side by side", "warn", f"not the same network, so a difference is not of the weights alone ({said})")]
 

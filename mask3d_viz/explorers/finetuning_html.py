@@ -66,13 +66,24 @@ def scores_html(scores: FinalScores | None, waiting: str = "") -> str:
             f"[95 % over scenes]</th></tr>{rows}</table>{more}<div class='m3d-says'>{escape(scores.protocol)}</div></div>")
 
 
+MANY = 20  # classes from which only those in the truth are named
+
+
+def legend_classes(names: Sequence[str], present: Sequence[int]) -> list[int]:
+    """The classes that a legend names: all, or where they are many those in the truth."""
+    if not present:
+        return []
+    return list(range(len(names))) if len(names) <= MANY else [k for k in present if k < len(names)]
+
+
 def legend_html(names: Sequence[str], present: Sequence[int]) -> str:
     """Which colour is which class."""
-    if not names or not present:
+    named = legend_classes(names, present)
+    if not named:
         return ""
     colors = style.label_colors(max(13, len(names)))
     return "<div class='m3d-legend'>" + "".join(
-        f"<span><i style='background:rgb{tuple(colors[k].tolist())}'></i>{escape(names[k])}</span>" for k in present if k < len(names)) + (
+        f"<span><i style='background:rgb{tuple(colors[k].tolist())}'></i>{escape(names[k])}</span>" for k in named) + (
         "<span><i class='m3d-hatched'></i>not scored</span></div>")
 
 
@@ -96,4 +107,4 @@ STYLE = RUN_STYLE.removesuffix("</style>") + """
 </style>"""
 
 
-__all__ = ["MARKS", "STYLE", "WORDS", "checks_html", "legend_html", "merged", "scores_html", "verdict"]
+__all__ = ["MARKS", "STYLE", "WORDS", "checks_html", "legend_classes", "legend_html", "merged", "scores_html", "verdict"]

@@ -9,7 +9,7 @@ import numpy as np
 from mask3d_viz.curves import figure_image
 from mask3d_viz.drawing import blank, paste, text_block
 from mask3d_viz.explorers.base import STILL_WIDTH
-from mask3d_viz.explorers.finetuning_html import MARKS, WORDS, verdict
+from mask3d_viz.explorers.finetuning_html import MARKS, WORDS, legend_classes, verdict
 from mask3d_viz.finetuning_charts import finetuning_figures
 from mask3d_viz.images import label_legend
 from mask3d_viz.pixels import resize_smooth
@@ -68,8 +68,7 @@ def _checks(panel: Any, width: int, theme: str) -> list[np.ndarray]:
 
 def _legend(panel: Any, width: int, theme: str) -> list[np.ndarray]:
     names = panel.class_names()
-    present = [k for k in panel.maker.present({name: run.previews() for name, run in panel.runs.items()}, panel.frame.value)
-               if k < len(names)]
+    present = legend_classes(names, panel.maker.present({name: run.previews() for name, run in panel.runs.items()}, panel.frame.value))
     if not present:
         return []
     legend = label_legend([names[k] for k in present], width - 24, colors=label_colors(max(13, len(names)))[present], theme=theme)

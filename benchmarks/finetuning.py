@@ -1,0 +1,153 @@
+"""The fine-tuning step: the engine beside the bare step, for each task and head; memory of scoring as frames grow.
+
+    python -m benchmarks.finetuning [--quick] [--out FILE] [--threads 1]
+
+The bare step is forward, loss, backward and AdamW on a ready batch; the engine's clips, guards against NaN, scales rates
+layer by layer and logs as well. timm's own model with a linear classifier at the same size stands beside them, so that one
+sees what the head costs. Scoring streams: its peak memory over 16 and over 64 frames should be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import resource
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+
+from benchmarks import take_turns, temporary_store, write
+from mask3d_core.batches import StoreBatches
+from mask3d_core.models.heads import HeadConfig
+from mask3d_core.models.starts import open_start
+from mask3d_core.tasks.depth import Depth
+from mask3d_core.tasks.segment import Segment, score_segments
+from mask3d_core.training.config import FitConfig
+from mask3d_core.training.finetune_config import FinetuneConfig, finetune_config
+from mask3d_core.training.finetuning import build_dense
+from mask3d_core.training.held_out import HeldOut
+from mask3d_core.training.loop import Engine
+from mask3d_core.training.precision import autocast, cpu_has_bf16
+from mask3d_core.training.schedule import parameter_groups
+
+NAMES = tuple(f"class {k}" for k in range(13))
+CASES = (("segment", "linear"), ("segment", "dpt"), ("depth", "dpt"))
+
+
+def build(task: str, head: str, precision: str, batch_size: int):
+    """A task of the shipped size with a random start."""
+    fit = FitConfig(steps=1000, batch_size=batch_size, learning_rate=1e-4, precision=precision)
+    config = finetune_config(task, head=HeadConfig(head), fit=fit, drop_path=0.0)
+    start = open_start("random", config.image_size)
+    model = build_dense(config, start, 1 if task == "depth" else len(NAMES))
+    return config, (Depth(config, model, None, {}) if task == "depth" else Segment(config, model, None, NAMES, {}))
+
+
+def bare_step(config: FinetuneConfig, task, batch):
+    """Forward, loss, backward and AdamW, as a call without arguments."""
+    for module in task.model.modules():
+        if isinstance(getattr(module, "fused_attn", None), bool):
+            module.fused_attn = False
+    optimizer = torch.optim.AdamW(parameter_groups(task.model, config.fit.weight_decay), lr=1e-6, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(config.fit.precision, batch.color.device):
+            loss = task.loss(task.model, batch, 0)
+        (loss.total / loss.count).backward()
+        optimizer.step()
+
+    return step
+
+
+def classifier_step(precision: str, batch):
+    """timm's vit_tiny at this size with one linear layer over its patches: the least that a step can be."""
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=tuple(batch.color.shape[-2:]), num_classes=0)
+    head = torch.nn.Linear(vit.embed_dim, len(NAMES))
+    optimizer = torch.optim.AdamW([*vit.parameters(), *head.parameters()], lr=1e-6, fused=True)
+    truth = batch.semantic[:, 8::16, 8::16].flatten(1)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(precision, batch.color.device):
+            value = head(vit.forward_features(batch.color)[:, vit.num_prefix_tokens:])
+        F.cross_entropy(value.float().transpose(1, 2), truth).backward()
+        optimizer.step()
+
+    return step
+
+
+def peak_megabytes() -> float:
+    """Most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(batch_size: int, repeats: int) -> tuple[dict[str, str], dict[str, Any]]:
+    """Every task's step by the engine and bare, taking turns."""
+    summary: dict[str, str] = {}
+    found: dict[str, Any] = {"batch_size": batch_size, "cases": {}}
+    precision = "bf16" if cpu_has_bf16() else "float32"
+    with temporary_store(4 * batch_size) as store:
+        source = StoreBatches(store, store.indices("train"), batch_size, (240, 320))
+        batch = source.batch(0)
+        batch = dataclasses.replace(batch, semantic=(batch.color.mean(1) * 12.99).long())
+        for task_name, head in CASES:
+            config, task = build(task_name, head, precision, batch_size)
+            engine = Engine(task, config.fit, Path("."), torch.device("cpu"), batch_size)
+            endless = itertools.repeat(batch)
+            times = take_turns({"bare": bare_step(*build(task_name, head, precision, batch_size), batch),
+                                "engine": lambda: engine.train_step(endless), "timm": classifier_step(precision, batch)}, repeats, patience=120)
+            ratio = times["engine"]["cpu_ms"] / times["bare"]["cpu_ms"]
+            found["cases"][f"{task_name}/{head}"] = {"times": times, "ratio": ratio, "precision": precision}
+            summary[f"{task_name} with a {head} head: step / bare step, {precision} (aim <= 1.10)"] = (
+                f"{ratio:.3f} in CPU time; {times['engine']['cpu_ms'] / batch_size:.1f} ms per frame, timm's vit_tiny with a linear "
+                f"layer {times['timm']['cpu_ms'] / batch_size:.1f}")
+        summary["scoring, peak memory"], found["scoring"] = scoring(store, batch_size)
+    return summary, found
+
+
+class Labelled:
+    """A store that gives colour as labels, so that scoring has something to score."""
+
+    def __init__(self, store, count: int):
+        self.store, self.semantic = store, (store.color[..., 0] // 20)
+        self.header, self.path, self.color, self.depth, self.intrinsics = (
+            store.header, store.path, store.color, store.depth, store.intrinsics)
+
+    def sequence(self, index: int) -> str:
+        """Every frame a room of its own."""
+        return str(index)
+
+
+def scoring(store, batch_size: int) -> tuple[str, dict[str, float]]:
+    """Peak memory after scoring few frames, and after four times as many."""
+    config, task = build("segment", "linear", "float32", batch_size)
+    labelled, peaks = Labelled(store, len(store)), []
+    indices = store.indices("all")
+    for times in (1, 4):
+        frames = HeldOut(labelled, indices.repeat(times), config.image_size, ("semantic",), batch_size)
+        with torch.inference_mode():
+            score_segments(task.model.eval(), frames, NAMES)
+        peaks.append(peak_megabytes())
+    return (f"{peaks[0]:.0f} MB after {len(indices)} frames, {peaks[1]:.0f} MB after {4 * len(indices)} more",
+            {"few": peaks[0], "many": peaks[1], "frames": len(indices)})
+
+
+def main() -> None:
+    """Parse, measure, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few repeats, small batches")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    summary, values = measure(*((2, 2) if arguments.quick else (16, 7)))
+    write(arguments.out, "finetuning", "cpu", summary, threads=arguments.threads, **values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The pre-flight of a fine-tuning: every reason to stop or to look is found, on small stores, and what is well is said to be so."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from list_source import ListSource
+
+from mask3d_core.cli import main
+from mask3d_core.doctor.report import SEVERITIES
+from mask3d_core.evaluation.downstream import MAJORITY
+from mask3d_core.evaluation.trivial import validation_trivial
+from mask3d_core.frames import IGNORE_LABEL
+from mask3d_core.models.config import EncoderConfig
+from mask3d_core.models.heads import HeadConfig
+from mask3d_core.prepare import PrepareConfig, prepare
+from mask3d_core.store import Store
+from mask3d_core.training.config import FitConfig
+from mask3d_core.training.finetune_config import finetune_config
+from mask3d_core.training.finetuning import finetune
+from mask3d_core.training.preflight import preflight
+
+SHAPE = EncoderConfig(width=48, depth=2, heads=3)
+SIZE = (64, 80)
+
+
+class Labelled(ListSource):
+    """Frames whose label ids are what a function of their number says."""
+
+    def __init__(self, ids, names=("floor", "chair", "lamp"), count=24, sequences=8, **options):
+        super().__init__(count, sequences, height=72, width=88, **options)
+        self.ids, self.class_names, self.labels = ids, names, frozenset({"semantic", "instance"})
+
+    def read(self, index):
+        frame = super().read(index)
+        ids = np.full((self.height, self.width), IGNORE_LABEL, np.uint8)
+        ids[8:] = np.asarray(self.ids(index), np.uint8)
+        return dataclasses.replace(frame, semantic=ids, instance=np.where(ids < 3, ids, 0).astype(np.int32))
+
+
+def halves(index):
+    """Left half floor, right half chair or lamp."""
+    return np.repeat([0, 1 + index % 2], 44)[None].repeat(64, 0)
+
+
+def make(tmp_path, source=None, name="store", **options):
+    place = tmp_path / name
+    options = {"val_share": 0.25, "test_share": 0.25, **options}
+    prepare(source or Labelled(halves), place, PrepareConfig(72, 88, **options), progress=False)
+    return place
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("preflight"))
+
+
+def config(store, **changes):
+    fit = FitConfig(steps=4, batch_size=4, learning_rate=8e-3, eval_every=2, save_every=0, log_every=1)
+    return finetune_config(changes.pop("task", "segment"), **{"data": str(store), "shape": SHAPE, "image_size": SIZE, "fit": fit,
+                                                             "drop_path": 0.0, "preview": 2, **changes})
+
+
+def asked(store, measure=False, **changes):
+    """Findings by check, the worst of each."""
+    found = preflight(config(store, **changes), "cpu", measure)
+    worst = {}
+    for finding in found:
+        if finding.check not in worst or SEVERITIES.index(finding.severity) > SEVERITIES.index(worst[finding.check].severity):
+            worst[finding.check] = finding
+    return worst
+
+
+def test_all_is_well_and_everything_was_asked(store, tmp_path):
+    found = preflight(config(store), "cpu", run=tmp_path / "run")
+    assert [f.check for f in found] == ["configuration", "run folder", "data", "scenes", "labelled frames", "labels", "holes", "start",
+                                        "not seen before", "head", "time", "memory", "disk"]
+    assert {f.severity for f in found} == {"ok"}, found
+    by = {f.check: f for f in found}
+    whole = Store(store)
+    assert by["data"].numbers == {k: len(whole.indices(k)) for k in ("train", "val", "test")}
+    assert by["labels"].numbers["share"]["floor"] == pytest.approx(0.5) and "looked at 12 training, 6 validation and 6 test" in by["labels"].text
+    assert by["holes"].numbers["unlabelled"] == pytest.approx(8 / 72) and by["holes"].numbers["unmeasured"] == pytest.approx(0.1, abs=0.01)
+    assert by["head"].numbers["grid"] == [4, 5] and by["start"].numbers["kind"] == "none"
+    assert by["time"].numbers["seconds"] > 4 * by["time"].numbers["step_seconds"] > 0 and by["time"].numbers["evaluations"] == 3
+    assert 1e8 < by["memory"].numbers["bytes"] < by["memory"].numbers["limit"] and by["disk"].numbers["bytes"] > 1e5
+    assert not (tmp_path / "run").exists(), "nothing is written"
+
+
+def test_measuring_leaves_torchs_generator_and_the_start_alone(store):
+    import torch
+
+    before = torch.get_rng_state()
+    preflight(config(store), "cpu")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_ids_beyond_the_classes_stop(tmp_path):
+    found = asked(make(tmp_path, Labelled(lambda i: np.full((64, 88), 5))))
+    assert found["labels"].severity == "error" and found["labels"].numbers["beyond"] == [5]
+    assert "3 classes, 0..2" in found["labels"].text and "the class map does not fit" in found["labels"].text
+
+
+def test_classes_that_are_never_learned_are_named(store, tmp_path):
+    whole = Store(store)
+    train = set(whole.source_index[whole.indices("train")].tolist())
+    place = make(tmp_path, Labelled(lambda i: np.full((64, 88), 1 if i in train else 2)))
+    found = asked(place)["labels"]
+    assert found.severity == "warn" and found.numbers["never_learned"] == ["lamp"] and found.numbers["nowhere"] == ["floor"]
+    assert "lamp" in found.text and "IoU will be 0" in found.text
+
+
+def test_frames_without_any_label_stop(tmp_path):
+    found = asked(make(tmp_path, Labelled(lambda i: np.full((64, 88), IGNORE_LABEL))))
+    assert found["labels"].severity == "error" and "no pixel" in found["labels"].text
+    assert found["holes"].severity == "error" and found["holes"].numbers["unlabelled"] == 1
+
+
+def test_a_torn_scene_stops_and_time_blocks_are_a_warning(tmp_path):
+    torn = make(tmp_path, name="torn")
+    splits = np.load(torn / "split.npy")
+    splits[:] = 0
+    splits[1::3], splits[2::3] = 1, 2  # three frames a sequence: one in each part
+    np.save(torn / "split.npy", splits)
+    found = asked(torn)["scenes"]
+    assert found.severity == "error" and found.numbers["torn_val"] == found.numbers["torn_test"] == 8
+    blocks = asked(make(tmp_path, Labelled(halves, sequences=1), "blocks"))["scenes"]
+    assert blocks.severity == "warn" and "seen in training" in blocks.text
+    again = asked(torn, validation_data=str(torn), hold_out=())["scenes"]
+    assert again.severity == "error", "by another name too"
+
+
+def test_another_stores_frames_that_train_here_stop(tmp_path):
+    whole = make(tmp_path, split="train")
+    found = asked(whole, validation_data=str(whole))
+    assert found["scenes"].severity == "error" and found["scenes"].numbers["torn_val"] == 8
+    assert found["data"].severity == "warn" and "no final score" in found["data"].text
+
+
+def test_a_start_that_has_seen_the_frames_stops(store, tmp_path):
+    finetune(config(store), tmp_path / "first", "cpu", show=False)
+    other = asked(store, start=str(tmp_path / "first"))
+    assert other["not seen before"].severity == "ok" and "fine-tuned before (segment)" in other["start"].text
+    whole = Store(store)
+    names = sorted({whole.sequence(int(i)) for i in whole.indices("train")})[:2]
+    found = asked(store, start=str(tmp_path / "first"), hold_out=tuple(names))["not seen before"]
+    assert found.severity == "error" and found.numbers["test"] == 6 and "6 of 6 test frames" in found.text
+
+
+def test_what_cannot_be_opened_or_built_is_a_line_each(store, tmp_path):
+    assert asked(tmp_path / "nowhere")["data"].severity == "error"
+    small = asked(store, image_size=(96, 128))["data"]
+    assert small.severity == "error" and "smaller than image_size 96x128" in small.text
+    odd = asked(store, image_size=(64, 72))["head"]
+    assert odd.severity == "error" and "multiples of the patch (16)" in odd.text
+    deep = asked(store, head=HeadConfig("linear", layers=(7,)))["head"]
+    assert deep.severity == "error" and "below the encoder's 2 layers" in deep.text
+    assert asked(store, freeze=9)["head"].severity == "error"
+    gone = asked(store, start=str(tmp_path / "no_checkpoint"))["start"]
+    assert gone.severity == "error" and "expected" in gone.text
+    bare = make(tmp_path, ListSource(12, 4, height=72, width=88), "bare")
+    found = [f for f in preflight(config(bare), "cpu", False) if f.severity == "error"]
+    assert any("no semantic labels" in f.text for f in found) and any("names no classes" in f.text for f in found)
+    wrong = preflight(dataclasses.replace(config(store), label_fraction=3.0, freeze=-5), "cpu")
+    assert len(wrong) == 1 and "label_fraction" in wrong[0].text and "freeze" in wrong[0].text
+
+
+def test_few_labels_and_missing_parts_are_warnings(store, tmp_path):
+    few = asked(store, label_fraction=0.1)["labelled frames"]
+    assert few.severity == "warn" and few.numbers["frames"] == 3 and few.numbers["sequences"] == 1
+    lonely = asked(make(tmp_path, val_share=0.0))
+    assert lonely["data"].severity == "warn" and "No validation frames" in lonely["data"].text
+
+
+def test_another_run_in_the_folder_stops(store, tmp_path):
+    finetune(config(store), tmp_path / "run", "cpu", show=False)
+    same = preflight(config(store), "cpu", False, tmp_path / "run")[1]
+    assert same.severity == "ok" and "saved at step 4" in same.text
+    other = preflight(config(store, label_seed=3), "cpu", False, tmp_path / "run")[1]
+    assert other.severity == "error" and "label_seed" in other.text
+
+
+def test_depth_and_detection_are_asked_their_own_questions(store):
+    depth = asked(store, True, task="depth", head=HeadConfig("linear"))
+    assert "labels" not in depth and depth["holes"].numbers["beyond_range"] == 0 and depth["time"].severity == "ok"
+    near = dataclasses.replace(config(store, task="depth").depth, max_depth=1.05)
+    far = asked(store, task="depth", depth=near)["holes"]
+    assert far.numbers["beyond_range"] > 0.5 and far.severity == "warn"
+    pytest.importorskip("pycocotools", reason="the standard evaluator is not installed")
+    found = asked(store, task="detect")
+    assert found["objects"].severity == "ok" and found["objects"].numbers["things"] == ["chair", "lamp"]
+    assert "Mask R-CNN over 2 class" in found["head"].text
+    none = asked(store, task="detect", detect=dataclasses.replace(config(store).detect, things=("sofa",)))
+    assert any(f.severity == "error" and "sofa" in f.text for f in none.values())
+
+
+def test_the_trivial_answer_is_worked_out_on_the_frames_that_are_scored(store):
+    found = validation_trivial(config(store))
+    assert found.name == f"{MAJORITY} (floor)" and found.score == pytest.approx(_floor_everywhere(store), abs=1e-6)
+    assert validation_trivial(config(store, task="depth")).score > 0
+    assert validation_trivial(config(store, task="detect")) is None
+
+
+def _floor_everywhere(store):
+    """mIoU of floor everywhere on the centre crops of the validation frames, by hand."""
+    whole, counts = Store(store), np.zeros(3)
+    for index in whole.indices("val"):
+        crop = whole.semantic[index][4:68, 4:84]
+        counts += [(crop == k).sum() for k in range(3)]
+    return counts[0] / counts.sum() / (counts > 0).sum()
+
+
+def test_the_command_prints_the_list_and_stops(store, tmp_path, capsys):
+    words = ["finetune", str(tmp_path / "run"), "--data", str(store), "--steps", "2", "--check", "--device", "cpu", "--set",
+             "image_size=[64,80]", 'shape={"timm":"","width":48,"depth":2,"heads":3}', "fit.batch_size=2"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "ok     not seen before" in said and "0 errors" in said and not (tmp_path / "run").exists()
+    assert main([*words[:-1], "fit.batch_size=2", "image_size=[480,640]"]) == 1
+    assert "smaller than image_size 480x640" in capsys.readouterr().out
