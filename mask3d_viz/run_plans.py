@@ -64,7 +64,8 @@ def command_of(folder: str | Path, config: PretrainConfig | FinetuneConfig, devi
         base = pretrain_config(name, control)
     except (ValueError, KeyError):
         name, control, base = "tiny", "mask3d", pretrain_config("tiny")
-    command = ["pretrain", str(folder), "--preset", name, *(["--control", control] if control != "mask3d" else [])]
+    command = ["pretrain", str(folder), "--preset", name, *(["--control", control] if control != "mask3d" else []),
+               *(["--no-probe"] if config.init != "random" else [])]  # the lab's own views show what was kept
     flags = {"data": "--data", "init": "--init", "overfit": "--overfit", "fit.steps": "--steps",
              "fit.batch_size": "--batch-size"}
     return _with_changes(command, base, config, flags, device)

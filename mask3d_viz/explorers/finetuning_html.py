@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from mask3d_core.doctor.report import Finding
 from mask3d_viz import style
 from mask3d_viz.explorers.watch_html import STYLE as RUN_STYLE
+from mask3d_viz.finetuning_checks import verdict
 from mask3d_viz.finetuning_scores import FinalScores
 
 MARKS = {"ok": "✓", "warn": "!", "error": "✕"}
 WORDS = {"ok": "green", "warn": "look", "error": "stop"}  # beside the colour, for whoever does not see it
 
 
-def merged(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
-    """The findings of several runs as one list: what is the same is said once, what differs with the run's name.
-
-    Args:
-        found: name of a run to its findings.
-    """
-    lists = list(found.values())
-    same = {(f.check, f.severity, f.text) for f in lists[0]}.intersection(
-        *({(f.check, f.severity, f.text) for f in each} for each in lists[1:])) if lists else set()
-    order = list(dict.fromkeys(f.check for each in lists for f in each))
-    made = []
-    for check in order:
-        for name, each in found.items():
-            for f in each:
-                key = (f.check, f.severity, f.text)
-                if f.check != check or (key in same and name != next(iter(found))):
-                    continue
-                made.append(f if key in same else Finding(f.check, f.severity, f"{name}: {f.text.removeprefix(f'{name}: ')}", f.numbers))
-    return made
-
-
-def verdict(findings: Sequence[Finding]) -> str:
-    """The list in one sentence."""
-    errors, warnings = (sum(f.severity == s for f in findings) for s in ("error", "warn"))
-    if errors:
-        return f"{errors} of {len(findings)} say stop: mend them before this can start."
-    return f"Ready to start; {warnings} to look at." if warnings else "All green: ready to start."
-
-
-def checks_html(findings: Sequence[Finding] | None, note: str = "") -> str:
-    """The pre-flight list; None: it is still being made."""
+def checks_html(findings: Sequence[Finding] | None, is_folded: bool = False) -> str:
+    """The pre-flight list; None: it is still being made. Folded, it opens at a click unless something says look or stop."""
     if findings is None:
         return "<div class='m3d-checks-head' role='status'>Pre-flight: looking at labels, scenes, start, memory and time ...</div>"
     rows = "".join(
         f"<li class='m3d-check m3d-{f.severity}'><span class='m3d-mark' aria-hidden='true'>{MARKS[f.severity]}</span>"
         f"<span class='m3d-word'>{WORDS[f.severity]}</span><b>{escape(f.check)}</b><span>{escape(f.text)}</span></li>" for f in findings)
-    is_open = " open" if any(f.severity != "ok" for f in findings) or not note else ""
-    return (f"<details class='m3d-checks'{is_open}><summary class='m3d-checks-head' role='status'>Pre-flight: {escape(verdict(findings))} "
-            f"{escape(note)}</summary><ul role='list'>{rows}</ul></details>")
+    is_open = " open" if any(f.severity != "ok" for f in findings) or not is_folded else ""
+    return (f"<details class='m3d-checks'{is_open}><summary class='m3d-checks-head' role='status'>Pre-flight: {escape(verdict(findings))}"
+            f"</summary><ul role='list'>{rows}</ul></details>")
 
 
 def scores_html(scores: FinalScores | None, waiting: str = "") -> str:
@@ -107,4 +79,4 @@ STYLE = RUN_STYLE.removesuffix("</style>") + """
 </style>"""
 
 
-__all__ = ["MARKS", "STYLE", "WORDS", "checks_html", "legend_classes", "legend_html", "merged", "scores_html", "verdict"]
+__all__ = ["MARKS", "STYLE", "WORDS", "checks_html", "legend_classes", "legend_html", "scores_html"]

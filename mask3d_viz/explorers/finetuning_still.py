@@ -8,14 +8,15 @@ import numpy as np
 
 from mask3d_viz.curves import figure_image
 from mask3d_viz.drawing import blank, paste, text_block
-from mask3d_viz.explorers.base import STILL_WIDTH
-from mask3d_viz.explorers.finetuning_html import MARKS, WORDS, legend_classes, verdict
+from mask3d_viz.explorers.finetuning_html import MARKS, WORDS, legend_classes
+from mask3d_viz.finetuning_checks import verdict
 from mask3d_viz.finetuning_charts import finetuning_figures
 from mask3d_viz.images import label_legend
 from mask3d_viz.pixels import resize_smooth
 from mask3d_viz.run_charts import beside_each_other, film_sheet
 from mask3d_viz.style import label_colors
 
+WIDTH = 900  # pixels, as a stored notebook keeps pictures: letters stay as they were set
 ROLES = {"ok": "best", "warn": "warn", "error": "warn"}  # of the theme's colours; the word says the rest
 
 
@@ -26,7 +27,7 @@ def still_of(panel: Any, theme: str = "light") -> np.ndarray:
         panel: the panel.
         theme: "light" or "dark".
     """
-    width = STILL_WIDTH
+    width = WIDTH
     heads = [line(f"{name}  ·  {status.words()}", width, 18, theme, bold=True) for name, status in panel.statuses.items()]
     parts = [*heads, *_checks(panel, width, theme)]
     if panel.final is not None:
@@ -57,10 +58,10 @@ def _checks(panel: Any, width: int, theme: str) -> list[np.ndarray]:
     for f in panel.findings:
         if is_begun and f.severity == "ok":
             continue
-        head = text_block(f"{MARKS[f.severity]} {WORDS[f.severity]}", 90, 15, bold=True, role=ROLES[f.severity], theme=theme)
-        name, words = text_block(f.check, 150, 15, bold=True, theme=theme), text_block(f.text, width - 290, 15, theme=theme)
+        head = text_block(f"{MARKS[f.severity]} {WORDS[f.severity]}", 82, 14, bold=True, role=ROLES[f.severity], theme=theme)
+        name, words = text_block(f.check, 136, 14, bold=True, theme=theme), text_block(f.text, width - 250, 14, theme=theme)
         sheet = blank((max(part.shape[0] for part in (head, name, words)) + 6, width), theme)
-        for part, left in ((head, 14), (name, 110), (words, 268)):
+        for part, left in ((head, 14), (name, 98), (words, 236)):
             paste(sheet, part, 2, left)
         rows.append(sheet)
     return rows

@@ -1,0 +1,178 @@
+"""Commands about what pre-training is for: finetune, predict, probe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from mask3d_core.cli.options import Positional, change_config
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Fine-tune an RGB encoder on a labelled store and score it. Ctrl-C saves and stops; the same command resumes."""
+
+    run_folder: Positional[Path]
+    """The run folder: log.jsonl, latest.safetensors, previews/, state/, scores.json."""
+    task: Literal["segment", "depth", "detect"] = "segment"
+    """Semantic segmentation, monocular depth, or instance segmentation and detection."""
+    data: str = "stores/new"
+    """A prepared store with labels."""
+    start: str = "random"
+    """Where the encoder comes from: "random", "timm:<name>", "random:<timm name>", "step-zero:CKPT" or a checkpoint."""
+    steps: int | None = None
+    """Optimiser steps; none: the recipe's."""
+    label_fraction: float = 1.0
+    """Share of the training sequences whose labels are used."""
+    freeze: int = 0
+    """Blocks that do not learn; -1: the whole encoder."""
+    select: Literal["last", "best"] = "last"
+    """Which weights are scored: the last, or the best on validation."""
+    split: Literal["test", "val"] = "test"
+    """What is scored at the end."""
+    device: str | None = None
+    """"cpu" or "cuda"; none: the GPU if there is one."""
+    set: tuple[str, ...] = ()
+    """Any other key of the configuration as path=json, e.g. head.kind='"dpt"' layer_decay=0.65 fit.ema=0.99."""
+    dry_run: bool = False
+    """Print the whole configuration and stop."""
+    check: bool = False
+    """Look at labels, scenes, holes, head, start, memory, time and disk, print what was found and stop."""
+
+    def config(self):
+        """The configuration that these flags mean."""
+        from mask3d_core.training.finetune_config import finetune_config
+
+        base = finetune_config(self.task, data=self.data, start=self.start, label_fraction=self.label_fraction,
+                               freeze=self.freeze, select=self.select)
+        if self.steps is not None:
+            base = replace(base, fit=replace(base.fit, steps=self.steps))
+        return change_config(base, self.set).validate()
+
+    def run(self) -> int:
+        """0 finished (or nothing against it), 1 the pre-flight found errors, 130 stopped and saved."""
+        from mask3d_core.evaluation.downstream import score_run
+        from mask3d_core.training.config import to_dict
+        from mask3d_core.training.finetuning import finetune
+
+        config = self.config()
+        print(json.dumps(to_dict(config)))
+        if self.dry_run:
+            return 0
+        if self.check:
+            return self._check(config)
+        result = finetune(config, self.run_folder, self.device, on_preview=_draw_finetuning)
+        if not result.is_finished:
+            print(f"stopped at step {result.step}; weights in {self.run_folder}/latest.safetensors")
+            return 130
+        print(score_run(self.run_folder, self.split, self.device, show=True))
+        return 0
+
+    def _check(self, config) -> int:
+        from mask3d_core.doctor.report import Report
+        from mask3d_core.training.preflight import preflight
+
+        report = Report(f"pre-flight of {self.run_folder}", preflight(config, self.device, run=self.run_folder))
+        print(report.text())
+        return int(report.severity == "error")
+
+
+@dataclass(frozen=True)
+class Predict:
+    """A fine-tuned model on a picture or a folder: pictures, class ids as PNG, depth as PNG and NPZ, objects as COCO JSON."""
+
+    checkpoint: Positional[str]
+    """NAME, NAME.safetensors or a run folder of `mask3d finetune`."""
+    pictures: Positional[Path]
+    """A picture, or a folder of pictures."""
+    out: Path = Path("out/predictions")
+    """Folder for the results."""
+    camera: tuple[float, float, float, float] | None = None
+    """fx fy cx cy in pixels of the pictures; only depth wants it."""
+
+    def run(self) -> int:
+        """Write everything."""
+        from mask3d_core.frames import Intrinsics
+        from mask3d_core.predict import find_pictures, predict_picture, write_objects, write_prediction
+        from mask3d_core.progress import Bar
+        from mask3d_core.sources.images import read_color
+        from mask3d_core.training.finetuned import load_finetuned
+        from mask3d_viz.downstream_view import save_prediction
+
+        model, record = load_finetuned(self.checkpoint)
+        camera = Intrinsics(*self.camera) if self.camera else None
+        files, written, kept, notes = find_pictures(self.pictures), [], [], []
+        with Bar("predict", len(files), unit="picture") as bar:
+            for file in files:
+                made = predict_picture(model, record, read_color(file), file.stem, camera)
+                written += [*write_prediction(made, self.out), save_prediction(made, self.out)]
+                notes = list(made.notes)
+                if made.objects is not None:
+                    kept.append(made.without_picture())
+                bar.advance()
+        if kept:
+            written.append(write_objects(kept, self.out))
+        print("\n".join([*notes, f"{len(files)} picture(s): {len(written)} files in {self.out}"]))
+        return 0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a frozen encoder holds of the third dimension: depth, normals, semantics, correspondence. About ten CPU minutes."""
+
+    start: Positional[str]
+    """"timm:<name>" (any plain VisionTransformer; its weights need a network once), "random:<name>", or a checkpoint."""
+    out: Path = Path("out/probe")
+    """Folder for the table, the JSON and the figure."""
+    data: str = ""
+    """A prepared store of yours with train, val and test frames, to measure on beside the bench's rooms."""
+    cache: Path | None = None
+    """Where the bench's rooms are kept (300 MB, rendered once); none: ~/.cache/mask3d-lab."""
+    references: bool = True
+    """Rows of the shipped checkpoints and of what they began from."""
+    device: str | None = None
+    """"cpu" or "cuda", for the encoders."""
+
+    def run(self) -> int:
+        """Print the tables; write them, the JSON and the figures."""
+        import shlex
+        import time
+
+        from mask3d_core.evaluation.bench import rooms_frames, store_frames
+        from mask3d_core.evaluation.bench.report import open_bench, record_of, run_bench
+        from mask3d_core.files import write_json
+        from mask3d_core.progress import Bar
+        from mask3d_core.training.precision import parse_device
+        from mask3d_viz.bench_view import save_bench
+
+        device, bench = parse_device(self.device), open_bench(self.start, references=self.references)
+        mine = store_frames(self.data) if self.data else None  # a wrong store is known before anything is rendered
+        if bench.missing:
+            print(f"rows left out, their checkpoints are not here: {', '.join(bench.missing)}")
+        for name, frames in (("bench", rooms_frames(self.cache)), *([(f"store-{mine.name}", mine)] if mine else [])):
+            began, began_cpu = time.perf_counter(), time.process_time()
+            with Bar(f"probe on {name}", 0) as bar:
+                def progress(row: str, done: int, total: int, bar: Bar = bar) -> None:
+                    bar.note(row)
+                    bar.set(done, total)
+
+                result = run_bench(bench, frames, device=device, progress=progress)
+            record = record_of(result, shlex.join(["mask3d", *sys.argv[1:]]), bench.start, time.perf_counter() - began,
+                               time.process_time() - began_cpu)
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_json(self.out / f"{name}.json", record)
+            (self.out / f"{name}.txt").write_text(result.text() + "\n", encoding="utf-8")
+            drawn = save_bench(record, self.out / name)
+            print(f"{result.text()}\n\n{record['seconds']:.0f} s (of one core {record['cpu_seconds']:.0f}); written: "
+                  f"{self.out / name}.json, .txt, {', '.join(str(path) for path in drawn)}\n")
+        return 0
+
+
+def _draw_finetuning(run: Path, step: int) -> None:
+    """Draw the fixed validation frames of a fine-tuning run."""
+    from mask3d_viz.downstream_view import draw_finetuning
+
+    draw_finetuning(run, step)

@@ -1,0 +1,79 @@
+"""The command study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mask3d_core.cli.options import Positional, change_config
+
+
+@dataclass(frozen=True)
+class Study:
+    """What did pre-training buy? Starts x label fractions x seeds, chosen fairly on validation, with intervals. Resumable."""
+
+    name: Positional[Literal["primary", "starts", "depth", "factors", "ratios"]] = "primary"
+    """Which study; "primary" is the one whose endpoint was named before it ran, the others are exploratory."""
+    folder: Path = Path("runs/study")
+    """Run folders and rooms."""
+    record: Path | None = None
+    """Where results are kept; none: results/study_NAME.runs.jsonl."""
+    workers: int | None = None
+    """Runs at a time; none: one per core."""
+    device: str | None = None
+    """"cpu" or "cuda"; none: the GPU if there is one."""
+    plan: bool = False
+    """Measure a few steps, print runs and time, and stop."""
+    budget: float | None = None
+    """Minutes that it may take: fewer seeds, then fewer steps, are planned until it fits."""
+    report: bool = False
+    """Run nothing: read what is there, print the table, write the figure."""
+    set: tuple[str, ...] = ()
+    """Any key of the study as path=json, e.g. seeds=3 rooms.train_rooms=500."""
+
+    def run(self) -> int:
+        """0 whole, 130 something is left."""
+        import os
+
+        from mask3d_core.study.budget import fit_budget, measure
+        from mask3d_core.study.config import STUDIES
+        from mask3d_core.study.runner import Study as Running
+
+        config = change_config(STUDIES[self.name], self.set).validate()
+        workers = self.workers or max(1, os.cpu_count() or 1)
+        if self.plan or self.budget is not None:
+            cost = measure(config, self.device, workers)
+            cut: list[str] = []
+            if self.budget is not None:
+                cost, cut = fit_budget(cost, self.budget)
+            print("\n".join([cost.text(), *cut]))
+            config = cost.config
+            if self.plan:
+                return 0
+        study = Running(config, self.folder / config.name, self.record or Path(f"results/study_{config.name}.runs.jsonl"),
+                        self.device, workers)
+        if self.report:
+            study.prepare()
+            is_whole = study.status()["done"] >= study.status()["all"]
+        else:
+            is_whole = study.run()
+        _report_study(study)
+        return 0 if is_whole else 130
+
+
+def _report_study(study) -> None:
+    """The table, the findings as JSON beside the record, and the figure."""
+    from mask3d_core.files import write_json
+    from mask3d_core.study.analysis import as_values, findings, text_of
+    from mask3d_core.study.record import described
+    from mask3d_viz.pixels import save_png
+    from mask3d_viz.study_view import study_image
+
+    found = findings(study)
+    print(text_of(found))
+    base = study.record.with_name(study.record.name.removesuffix(".runs.jsonl"))
+    write_json(base.with_name(base.name + ".json"), {**as_values(found), **described(study)})
+    for theme in ("light", "dark"):
+        save_png(study_image(as_values(found), theme=theme), base.with_name(f"{base.name}{'' if theme == 'light' else '_dark'}.png"))
+    print(f"written to {base}.json and {base}.png")
