@@ -12,6 +12,8 @@ from mask3d_core.evaluation.statistics import (
     Estimate,
     interval,
     paired_interval,
+    resampled,
+    resampled_difference,
     student_cdf,
     student_interval,
     student_quantile,
@@ -149,3 +151,33 @@ def test_student_interval_of_three_seeds():
     assert student_interval([1.0]).words == "one seed, no interval"
     assert student_interval([1.0, math.nan]) == student_interval([1.0])
     assert isinstance(student_interval([]), Estimate)
+
+
+class TestResampledCounts:
+    """Scores of added-up counts: sequences are drawn whole, and within strata where there are any."""
+
+    @staticmethod
+    def share(counts):
+        return counts[..., 0] / counts[..., 1]
+
+    def test_agrees_with_the_interval_of_a_mean(self):
+        values = np.random.default_rng(0).normal(1.0, 0.3, 30)
+        counts = np.stack([values, np.ones(30)], axis=1)
+        found, known = resampled(counts, self.share), interval(values, [f"{k:02d}" for k in range(30)])
+        assert found.mean == pytest.approx(known.mean) and found.low == pytest.approx(known.low, abs=0.02)
+        assert found.high == pytest.approx(known.high, abs=0.02)
+
+    def test_strata_take_the_difference_between_them_out(self):
+        strata = np.repeat([0, 1], 20)
+        values = np.where(strata == 0, 0.0, 10.0) + np.random.default_rng(0).normal(0, 0.1, 40)
+        counts = np.stack([values, np.ones(40)], axis=1)
+        free, within = resampled(counts, self.share), resampled(counts, self.share, strata=strata)
+        assert within.high - within.low < 0.1 < 1.0 < free.high - free.low and within.mean == free.mean
+
+    def test_one_sequence_has_no_interval(self):
+        found = resampled(np.array([[1.0, 2.0]]), self.share)
+        assert found.mean == 0.5 and found.low is None and found.words
+
+    def test_other_shapes_are_refused(self):
+        with pytest.raises(Mask3DError, match="the same sequences twice"):
+            resampled_difference(np.ones((3, 2)), np.ones((4, 2)), self.share)

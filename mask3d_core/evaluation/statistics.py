@@ -276,6 +276,7 @@ def student_cdf(value: float, freedom: int) -> float:
     return 0.5 + 0.5 * inside
 
 
+@lru_cache(maxsize=256)  # every interval asks for it
 def student_quantile(probability: float, freedom: int) -> float:
     """The value that Student's t with ``freedom`` degrees of freedom stays below with this probability.
 
