@@ -26,7 +26,8 @@ def merged(found: Mapping[str, Sequence[Finding]]) -> list[Finding]:
                 key = (f.check, f.severity, f.text)
                 if f.check != check or (key in same and name != next(iter(found))):
                     continue
-                made.append(f if key in same else Finding(f.check, f.severity, f"{name}: {f.text.removeprefix(f'{name}: ')}", f.numbers))
+                made.append(f if key in same else Finding(f.check, f.severity, f"{name}: {f.text.removeprefix(f'{name}: ')}",
+                                                          f.numbers))
     return made
 
 
@@ -53,8 +54,9 @@ def side_by_side(found: dict[str, Sequence[Finding]]) -> list[Finding]:
         return []
     names = " and ".join(shapes)
     if len(set(shapes.values())) == 1:
-        return [Finding("side by side", "ok", f"{names} are the same network, with the same labels in the same order: only the weights differ "
-                        "that they start from. They train at once and share the machine, so each takes longer than measured alone")]
+        return [Finding("side by side", "ok", f"{names} are the same network, with the same labels in the same order: only "
+                        "the weights differ that they start from. They train at once and share the machine, so each "
+                        "takes longer than measured alone")]
     said = "; ".join(f"{name}: {b} blocks of width {w}, patches of {p}" for name, (b, w, p) in shapes.items())
     return [Finding("side by side", "warn", f"not the same network, so a difference is not of the weights alone ({said})")]
 

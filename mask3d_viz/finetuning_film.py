@@ -174,7 +174,8 @@ class FinetuningFilm:
         return depth_image(made, None, _limits(depth, is_valid)), words
 
     def _colors(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        most = max(int(np.where(arrays[name] == IGNORE_LABEL, 0, arrays[name]).max()) for name in ("semantic", "semantic_prediction"))
+        most = max(int(np.where(arrays[name] == IGNORE_LABEL, 0, arrays[name]).max())
+                   for name in ("semantic", "semantic_prediction"))
         return style.label_colors(max(13, most + 1, len(self.class_names())))
 
 

@@ -24,7 +24,8 @@ RANDOM, SHIPPED_NAME = "random", "shipped"
 EVALUATIONS = 12  # of a run whose options do not say how many
 
 
-def plan_finetuning(folder: str | Path, data: Any, start: str = RANDOM, beside: str = RANDOM, task: str = "segment", device: str = "",
+def plan_finetuning(folder: str | Path, data: Any, start: str = RANDOM, beside: str = RANDOM, task: str = "segment",
+                    device: str = "",
                     **changes: Any) -> dict[str, Run]:
     """Runs that could be started; nothing is written yet.
 
@@ -91,13 +92,15 @@ def _config(task: str, data: str, start: str, shape: EncoderConfig | None, size:
     ours, fit_names = {f.name for f in fields(FinetuneConfig)}, {f.name for f in fields(FitConfig)}
     unknown = sorted(set(changes) - ours - fit_names)
     if unknown:
-        raise ConfigError([f"unknown option {key!r}; there are {', '.join(sorted((ours | fit_names) - {'fit', 'task', 'data', 'start'}))}"
+        raise ConfigError([f"unknown option {key!r}; there are "
+                           f"{', '.join(sorted((ours | fit_names) - {'fit', 'task', 'data', 'start'}))}"
                            for key in unknown])
     fit_changes = {k: changes.pop(k) for k in list(changes) if k in fit_names}
     if "image_size" not in changes:
         header = Store(data).header
         wanted = size or FinetuneConfig.image_size
-        changes["image_size"] = tuple(max(patch, min(a, b) // patch * patch) for a, b in zip(wanted, (header.height, header.width)))
+        changes["image_size"] = tuple(max(patch, min(a, b) // patch * patch)
+                                      for a, b in zip(wanted, (header.height, header.width)))
     changes = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
     if shape is not None and "shape" not in changes:
         changes["shape"] = shape

@@ -37,7 +37,9 @@ class FinalScore:
 
     def __str__(self) -> str:
         mean = "-" if self.mean is None else f"{self.mean:.3f}"
-        return f"{mean} [{self.low:.3f}, {self.high:.3f}]" if self.low is not None else f"{mean} ({self.words})" if self.words else mean
+        if self.low is not None:
+            return f"{mean} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{mean} ({self.words})" if self.words else mean
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ def final_scores(runs: Mapping[str, dict[str, Any] | None], task: str) -> FinalS
     last = next(reversed(scored.values()))
     rows += [_row(name, score, metric, task, True) for name, score in last["scores"].items() if name != "model"]
     p = last["protocol"]
-    said = (f"{p['frames']} frames of split {p['split']} ({p['split_rule']}), labels at {p['labels_at']}; {p['training_frames']} labelled "
-            f"frames learned from; {p['selection']}")
+    said = (f"{p['frames']} frames of split {p['split']} ({p['split_rule']}), labels at {p['labels_at']}; "
+            f"{p['training_frames']} labelled frames learned from; {p['selection']}")
     return FinalScores(called, tuple(rows), said, _difference(scored, task) if len(scored) == 2 else "")
 
 
@@ -107,8 +109,8 @@ def _difference(scored: dict[str, dict[str, Any]], task: str) -> str:
         return f"{first} and {second} were scored on other frames: not to be compared"
     if found is None:
         return ""
-    better = "" if found.low is None else "; 0 lies outside" if found.excludes_zero else "; 0 lies inside, so this does not tell them apart"
-    interval = found.words if found.low is None else f"95 % over scenes [{found.low:+.3f}, {found.high:+.3f}]{better}"
+    zero = "0 lies outside" if found.excludes_zero else "0 lies inside, so this does not tell them apart"
+    interval = found.words if found.low is None else f"95 % over scenes [{found.low:+.3f}, {found.high:+.3f}]; {zero}"
     return (f"{first} minus {second}: {called} {found.mean:+.3f}, {interval}. One training each: another seed may say otherwise "
             "(notebook 11 repeats)")
 

@@ -31,7 +31,8 @@ from mask3d_viz.run_status import ALIVE, NOT_STARTED, STARTING, STOPPING, LogTai
 
 OUTPUT = "output.log"  # what a process started here printed
 NICENESS = 10  # a prediction beside a training process takes 35 ms at this, 152 ms without it
-WRITTEN = ("config.json", "log.jsonl", "latest.safetensors", "latest.json", "best.safetensors", "best.json", "scores.json", "curve.png",
+WRITTEN = ("config.json", "log.jsonl", "latest.safetensors", "latest.json", "best.safetensors", "best.json", "scores.json",
+           "curve.png",
            "process.json", LOCK, OUTPUT, "previews", "state")
 _children: dict[int, subprocess.Popen] = {}  # asked after, so that none stays a zombie
 
@@ -46,7 +47,8 @@ class Run:
         threads: of its process on a CPU; 0: torch's own choice.
     """
 
-    def __init__(self, folder: str | Path, config: PretrainConfig | FinetuneConfig | None = None, device: str = "", threads: int = 0):
+    def __init__(self, folder: str | Path, config: PretrainConfig | FinetuneConfig | None = None, device: str = "",
+                 threads: int = 0):
         self.folder, self.device, self.threads = Path(folder), device, threads
         self.log = LogTail(self.folder / "log.jsonl")
         self._config, self._config_seen = config, 0

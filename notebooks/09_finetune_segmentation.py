@@ -100,8 +100,8 @@ for name, run in panel.runs.items():
 # %% [markdown]
 # ## Its mistakes
 #
-# The film can show what is wrong, in red (the second box over the film, or here). What is small goes first: a plain transformer with
-# patches of 16 pixels sees this picture as 6 x 8 patches.
+# The film can show what is wrong, in red (the second box over the film, or here). What is small goes first: a plain
+# transformer with patches of 16 pixels sees this picture as 6 x 8 patches.
 
 # %%
 from mask3d_viz.finetuning_film import MISTAKES
@@ -109,9 +109,9 @@ from mask3d_viz.finetuning_film import MISTAKES
 panel.look.value = MISTAKES
 panel.poll()
 tiles = panel.film.tiles()
-picture([tiles["RGB"], tiles["shipped"], tiles["random"], tiles["Truth"]], "RGB, mistakes of the shipped start, of the random one, truth")
+picture([tiles[name] for name in ("RGB", "shipped", "random", "Truth")], "RGB, mistakes of both starts, truth")
 
 # %% [markdown]
-# Both beat the laziest answer, and neither is good: 60 steps on some forty pictures, half a minute of a CPU. Whether the
-# pre-trained start is *better* one training each cannot tell; notebook 11 asks that properly. The paper reports 66.2 to 66.7 mIoU on
-# ScanNet with a ViT-B and days of GPUs; nothing of that is reproduced here.
+# Neither is good, whatever the laziest answer says: these were 60 steps on forty pictures, half a minute of a CPU. Whether the
+# pre-trained start is *better* one training each cannot tell; notebook 11 asks that properly. The paper reports 66.2 to 66.7
+# mIoU on ScanNet with a ViT-B and days of GPUs; nothing of that is reproduced here.

@@ -11,8 +11,9 @@
 # %% [markdown]
 # # Does pre-training help?
 #
-# One fine-tuning beats another by a hair, and one wants to believe it. This notebook is about when one may: several seeds, the same
-# rooms and labels for all, differences instead of two bars, and a question that was written down before the answer was there.
+# One fine-tuning beats another by a hair, and one wants to believe it. This notebook is about when one may: several seeds,
+# the same rooms and labels for all, differences instead of two bars, and a question that was written down before the answer
+# was there.
 
 # %%
 from mask3d_viz import architecture
@@ -21,12 +22,14 @@ architecture("rgb encoder")
 
 # %% [markdown]
 # The paper says yes: on ScanNet, Mask3D's ViT-B reaches 66.2 to 66.7 mIoU, MAE 64.8, ImageNet alone 55.7 (its numbers, not
-# reproduced here). Ours is a small study on rendered rooms that two CPU cores can carry: what it finds holds for that, and no further.
+# reproduced here). Ours is a small study on rendered rooms that two CPU cores can carry: what it finds holds for that, and no
+# further.
 #
 # ## What was recorded
 #
-# `mask3d study primary` pre-trains each start on the same frames, chooses learning rate, layer decay and length for every start on
-# validation rooms with the same number of trials, fine-tunes with few labels, and repeats all of it from the pre-training on, seed by seed.
+# `mask3d study primary` pre-trains each start on the same frames, chooses learning rate, layer decay and length for every
+# start on validation rooms with the same number of trials, fine-tunes with few labels, and repeats all of it from the
+# pre-training on, seed by seed.
 
 # %%
 import json
@@ -39,7 +42,8 @@ if recorded is None:
     print("No recorded study came with this copy (results/study_primary.json); `mask3d study primary` makes it.")
 else:
     print(f"{recorded['question']}\nendpoint, named before: {recorded['endpoint']}")
-    print(f"{recorded['seeds']} seeds, {recorded['planned_runs']} runs; {recorded['device']}, {recorded['date']}, {recorded['command']}")
+    print(f"{recorded['seeds']} seeds, {recorded['planned_runs']} runs; {recorded['device']}, {recorded['date']}, "
+          f"{recorded['command']}")
 
 # %%
 from mask3d_viz.notebook import picture
@@ -48,10 +52,10 @@ from mask3d_viz.study_view import study_image
 picture(study_image(recorded), "scores by start and labels; differences with intervals") if recorded else None
 
 # %% [markdown]
-# Left: every dash is a seed, the dot their mean. Right: the same seeds **paired**. Two starts of one seed meet the same rooms, labels
-# and order, so what made that draw easy for both falls out of their difference; that is why its interval can be shorter than the
-# distance between two bars suggests. Strong: were other seeds drawn. Pale: were other rooms drawn. Both must leave out 0, after a
-# correction for having looked several times, before the study says that one is better.
+# Left: every dash is a seed, the dot their mean. Right: the same seeds **paired**. Two starts of one seed meet the same
+# rooms, labels and order, so what made that draw easy for both falls out of their difference; that is why its interval can be
+# shorter than the distance between two bars suggests. Strong: were other seeds drawn. Pale: were other rooms drawn. Both must
+# leave out 0, after a correction for having looked several times, before the study says that one is better.
 
 # %%
 for row in recorded["contrasts"] if recorded else ():
@@ -63,8 +67,8 @@ for row in recorded["contrasts"] if recorded else ():
 # %% [markdown]
 # ## A small cell of it, live
 #
-# Two starts, two seeds, sixteen rooms, two dozen steps, on this machine, now. It is **far too small to tell anything**; it shows how the
-# thing runs. First, what do you expect?
+# Two starts, two seeds, sixteen rooms, two dozen steps, on this machine, now. It is **far too small to tell anything**; it
+# shows how the thing runs. First, what do you expect?
 
 # %%
 from mask3d_viz import ask

@@ -11,9 +11,9 @@
 # %% [markdown]
 # # How much of the third dimension does an encoder hold?
 #
-# Any plain vision transformer can be asked, frozen, without fine-tuning: are depth, the tilt of surfaces and the names of things written
-# in its patches so plainly that a matrix reads them off, and do two views of one place look alike to it? Useful also to whoever never
-# pre-trains anything: `mask3d probe timm:<name>`.
+# Any plain vision transformer can be asked, frozen, without fine-tuning: are depth, the tilt of surfaces and the names of
+# things written in its patches so plainly that a matrix reads them off, and do two views of one place look alike to it?
+# Useful also to whoever never pre-trains anything: `mask3d probe timm:<name>`.
 
 # %%
 from mask3d_viz import architecture
@@ -23,8 +23,9 @@ architecture("rgb encoder")
 # %% [markdown]
 # ## What was recorded
 #
-# The bench: fixed rooms, the same for everyone, about ten minutes of a CPU for each encoder. The shipped encoders stand beside the same
-# network at step 0, one of noise, raw pixels, position alone and the trivial answer. All of it is ours; the paper has no such table.
+# The bench: fixed rooms, the same for everyone, about ten minutes of a CPU for each encoder. The shipped encoders stand
+# beside the same network at step 0, one of noise, raw pixels, position alone and the trivial answer. All of it is ours; the
+# paper has no such table.
 
 # %%
 import json
@@ -46,7 +47,8 @@ else:
 def shown(values):
     """The bench's figure at the width of a page."""
     figure = figure_image(bench_figure(values))
-    return picture(resize_smooth(figure, (round(figure.shape[0] * 900 / figure.shape[1]), 900)), "each encoder and each opponent, task by task")
+    return picture(resize_smooth(figure, (round(figure.shape[0] * 900 / figure.shape[1]), 900)),
+                   "each encoder and each opponent, task by task")
 
 
 shown(recorded) if recorded else None
@@ -62,8 +64,8 @@ ask("Which opponent must an encoder beat before one may say that it has *learned
 # %% [markdown]
 # ## A small one, live
 #
-# The same readers and rules on a few dozen of our rendered frames, smaller pictures, one layer. Forty frames to fit on are few: the intervals
-# are wide, and the order of the rows may well be another one on your machine's next store.
+# The same readers and rules on a few dozen of our rendered frames, smaller pictures, one layer. Forty frames to fit on are
+# few: the intervals are wide, and the order of the rows may well be another one on your machine's next store.
 
 # %%
 from mask3d_core.evaluation.bench import BenchConfig, bench_encoders, store_frames, untrained_twin
@@ -75,11 +77,14 @@ from mask3d_viz.lab import SHIPPED
 
 rooms = open_source("rooms", count=72, seed=5001, views_per_room=2, height=112, width=144)
 store = prepare(rooms, "stores/labelled_rooms", PrepareConfig(112, 144, val_share=0.2, test_share=0.25), progress=False)
-config = BenchConfig(size=(96, 128), layers=1, strengths=(1e-3, 1e-1), class_strengths=(1e-2,), class_steps=20, neighbours=(5, 20))
+config = BenchConfig(size=(96, 128), layers=1, strengths=(1e-3, 1e-1), class_strengths=(1e-2,), class_steps=20,
+                     neighbours=(5, 20))
 start = open_start(str(SHIPPED), config.size)
 twin = untrained_twin(start, config.size)
-result = bench_encoders({"shipped": RGBEncoder(start.vit, start.color_mean, start.color_std, "shipped")}, store_frames(store.path, config),
-                        config, opponents={"untrained, same shape": RGBEncoder(twin.vit, twin.color_mean, twin.color_std, "untrained")})
+pretrained, untrained = (RGBEncoder(each.vit, each.color_mean, each.color_std, name)
+                         for each, name in ((start, "shipped"), (twin, "noise")))
+result = bench_encoders({"shipped": pretrained}, store_frames(store.path, config), config,
+                        opponents={"untrained, same shape": untrained})
 shown(result.as_dict())
 
 # %%
@@ -88,5 +93,5 @@ for task, readout in (("depth", "linear"), ("normals", "linear"), ("semantics", 
     print(f"{task:10} shipped minus untrained: {difference}")
 
 # %% [markdown]
-# Errors are better low (depth, normals), mIoU is better high, and an interval that holds 0 tells nothing apart. With frames of your own,
-# labelled or not: `mask3d probe timm:vit_small_patch16_224 --data STORE`.
+# Errors are better low (depth, normals), mIoU is better high, and an interval that holds 0 tells nothing apart. With frames
+# of your own, labelled or not: `mask3d probe timm:vit_small_patch16_224 --data STORE`.

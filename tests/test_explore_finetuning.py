@@ -1,10 +1,9 @@
-"""Fine-tuning in the lab: pre-flight before Start, two runs side by side, the film, the final table, and following by ``watch``."""
+"""Fine-tuning in the lab: pre-flight before Start, two runs side by side, the film, the final table, followed by ``watch``."""
 
 import ast
 import csv
 import dataclasses
 import io
-import json
 import os
 
 import numpy as np
@@ -37,7 +36,8 @@ from mask3d_viz.run_plans import command_of
 from mask3d_viz.runs import Run
 
 posix = pytest.mark.skipif(os.name == "nt", reason="training from a panel needs signals")
-OPTIONS = {"steps": 6, "batch_size": 4, "eval_every": 3, "preview": 2, "drop_path": 0.0, "learning_rate": 0.05, "precision": "float32"}
+OPTIONS = {"steps": 6, "batch_size": 4, "eval_every": 3, "preview": 2, "drop_path": 0.0, "learning_rate": 0.05,
+           "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,10 @@ def test_the_command_line_means_the_same_configuration(place, store):
 
     from mask3d_core.cli import Finetune
 
-    runs = plan_finetuning(place / "plan", store, task="depth", freeze=-1, head=HeadConfig("linear"), hold_out=["room1"], **OPTIONS)
-    for config in (runs["random"].config, plan_finetuning(place / "plan", store, label_fraction=0.5, select="best")["random"].config):
+    runs = plan_finetuning(place / "plan", store, task="depth", freeze=-1, head=HeadConfig("linear"), hold_out=["room1"],
+                           **OPTIONS)
+    others = plan_finetuning(place / "plan", store, label_fraction=0.5, select="best")
+    for config in (runs["random"].config, others["random"].config):
         words = command_of(place / "plan", config)
         assert words[0] == "finetune" and tyro.cli(Finetune, args=words[1:]).config() == config
 
@@ -145,7 +147,8 @@ def test_another_run_in_the_folder_is_said_and_fresh_clears_it(folder, store, ch
     for run in plan_finetuning(tmp_path, store, shape=EncoderConfig(width=48, depth=2, heads=3), **OPTIONS).values():
         finetune(run.config, run.folder, "cpu", show=False)
         score_run(run.folder)
-    anew = explore_finetuning(store, run=tmp_path, fresh=True, shape=EncoderConfig(width=48, depth=2, heads=3), **{**OPTIONS, "steps": 9})
+    anew = explore_finetuning(store, run=tmp_path, fresh=True, shape=EncoderConfig(width=48, depth=2, heads=3),
+                              **{**OPTIONS, "steps": 9})
     anew.poll()
     assert anew.is_green and anew.final is None and not (tmp_path / "random" / "scores.json").exists()
     assert not anew.start_button.disabled and anew.runs["random"].config.fit.steps == 9
@@ -170,8 +173,10 @@ def test_both_are_started_followed_and_stopped_and_can_go_on(place, store, check
     assert len(set(owners.values())) == 2 and not again.stop_button.disabled and again.film.steps
     again.stop_button.click()
     again.wait(60, until=lambda statuses: all(s.state == "stopped" for s in statuses.values()))
-    assert {s.state for s in again.statuses.values()} == {"stopped"} and not again.resume_button.disabled and again.start_button.disabled
-    assert all((run.folder / "state" / f"step-{again.statuses[name].step:09d}" / "state.json").is_file() for name, run in again.runs.items())
+    assert {s.state for s in again.statuses.values()} == {"stopped"}
+    assert not again.resume_button.disabled and again.start_button.disabled
+    for name, run in again.runs.items():
+        assert (run.folder / "state" / f"step-{again.statuses[name].step:09d}" / "state.json").is_file(), "saved"
     for view in (panel, again):
         view.close()
 
@@ -207,11 +212,13 @@ def test_the_film_survives_missing_and_damaged_files(folder, tmp_path):
 
 
 def test_depth_runs_have_their_own_film_and_table(place, store):
-    runs = plan_finetuning(place / "depth", store, task="depth", head=HeadConfig("linear"), shape=EncoderConfig(width=48, depth=2, heads=3), **OPTIONS)
+    runs = plan_finetuning(place / "depth", store, task="depth", head=HeadConfig("linear"),
+                           shape=EncoderConfig(width=48, depth=2, heads=3), **OPTIONS)
     run = runs["random"]
     finetune(run.config, run.folder, "cpu", show=False)
     score_run(run.folder)
-    panel = explore_finetuning(store, task="depth", run=place / "depth", head=HeadConfig("linear"), shape=EncoderConfig(width=48, depth=2, heads=3),
+    panel = explore_finetuning(store, task="depth", run=place / "depth", head=HeadConfig("linear"),
+                               shape=EncoderConfig(width=48, depth=2, heads=3),
                                **OPTIONS)
     panel.poll()
     assert panel.final.metric == "AbsRel" and panel.final.rows[1].is_trivial and "AbsRel" in panel.film.captions[0]
@@ -293,4 +300,5 @@ def test_the_projector_gets_two_panels_and_controls_have_names(panel):
         stack += getattr(widget, "children", ())
         if isinstance(widget, (widgets.Button, widgets.Dropdown)):
             assert widget.tooltip or widget.description, widget
-    assert json.dumps(panel._repr_mimebundle_()[0] if isinstance(panel._repr_mimebundle_(), tuple) else panel._repr_mimebundle_()).count("image/png")
+    found = panel._repr_mimebundle_()
+    assert "image/png" in (found[0] if isinstance(found, tuple) else found), "something where no kernel is"

@@ -384,10 +384,11 @@ def test_a_fine_tuning_passes_its_pre_flight_is_started_seen_to_learn_and_stoppe
     workbench.run("from mask3d_core.models.config import EncoderConfig\nfrom mask3d_core.prepare import PrepareConfig, prepare\n"
                   "from mask3d_core.sources import open_source\nfrom mask3d_viz import explore_finetuning\n"
                   "rooms = open_source('rooms', count=32, seed=61, views_per_room=1, height=72, width=96)\n"
-                  "store = prepare(rooms, 'stores/labelled', PrepareConfig(72, 96, val_share=0.2, test_share=0.2), progress=False)\n"
+                  "store = prepare(rooms, 'stores/labelled', PrepareConfig(72, 96, val_share=0.2, test_share=0.2),\n"
+                  "                progress=False)\n"
                   "small = EncoderConfig(width=48, depth=2, heads=3)\n"
-                  f"panel = explore_finetuning(store, run='runs/naming', steps={steps}, eval_every=10, batch_size=4, shape=small,\n"
-                  "                           image_size=(64, 96), learning_rate=0.1, preview=1)\npanel")
+                  f"panel = explore_finetuning(store, run='runs/naming', steps={steps}, eval_every=10, batch_size=4,\n"
+                  "                           shape=small, image_size=(64, 96), learning_rate=0.1, preview=1)\npanel")
     page = workbench.page
     button = lambda name: page.locator(".mask3d-run button", has_text=name)  # noqa: E731
     state = lambda words: page.wait_for_function(  # noqa: E731
@@ -397,11 +398,13 @@ def test_a_fine_tuning_passes_its_pre_flight_is_started_seen_to_learn_and_stoppe
     said = page.locator(".m3d-checks").inner_text()
     assert "Pre-flight" in said and "no scene is in two parts" in said and "was in the start's own training data" in said
     assert page.locator(".m3d-check.m3d-error").count() == 0 and "green" in said
-    page.wait_for_function("[...document.querySelectorAll('.mask3d-run button')].some(b => b.textContent.includes('Start') && !b.disabled)")
+    page.wait_for_function("[...document.querySelectorAll('.mask3d-run button')].some(b => b.textContent.includes('Start') && "
+                           "!b.disabled)")
     assert button("Stop").is_disabled() and button("Resume").is_disabled()
     button("Start").click()
     state("running")
-    page.wait_for_function("[...document.querySelectorAll('.m3d-chart svg')].some(e => e.getAttribute('aria-label').includes('mIoU'))",
+    page.wait_for_function("[...document.querySelectorAll('.m3d-chart svg')].some(e => "
+                           "e.getAttribute('aria-label').includes('mIoU'))",
                            timeout=3 * PATIENCE)
     page.wait_for_function("document.querySelector('.m3d-head').innerText.includes('mIoU')")
     page.wait_for_function("document.querySelectorAll('.fs-strip canvas').length >= 2", timeout=3 * PATIENCE)
@@ -409,7 +412,8 @@ def test_a_fine_tuning_passes_its_pre_flight_is_started_seen_to_learn_and_stoppe
     save_shot(page, "lab_finetuning", page.locator(OUTPUT).first)
     button("Stop").click()
     state("stopped")
-    page.wait_for_function("[...document.querySelectorAll('.mask3d-run button')].some(b => b.textContent.includes('Resume') && !b.disabled)")
+    page.wait_for_function("[...document.querySelectorAll('.mask3d-run button')].some(b => b.textContent.includes('Resume') "
+                           "&& !b.disabled)")
     assert button("Stop").is_disabled() and button("Start").is_disabled()
     owner = read_owner(folder / "runs" / "naming" / "random")
     assert owner.state == "stopped" and (folder / "runs" / "naming" / "random" / "latest.safetensors").is_file()

@@ -1,4 +1,4 @@
-"""The pre-flight of a fine-tuning: every reason to stop or to look is found, on small stores, and what is well is said to be so."""
+"""The pre-flight of a fine-tuning: every reason to stop or to look is found on small stores; what is well is said to be."""
 
 import dataclasses
 
@@ -73,14 +73,17 @@ def asked(store, measure=False, **changes):
 
 def test_all_is_well_and_everything_was_asked(store, tmp_path):
     found = preflight(config(store), "cpu", run=tmp_path / "run")
-    assert [f.check for f in found] == ["configuration", "run folder", "data", "scenes", "labelled frames", "labels", "holes", "start",
+    assert [f.check for f in found] == ["configuration", "run folder", "data", "scenes", "labelled frames", "labels", "holes",
+                                        "start",
                                         "not seen before", "head", "time", "memory", "disk"]
     assert {f.severity for f in found} == {"ok"}, found
     by = {f.check: f for f in found}
     whole = Store(store)
     assert by["data"].numbers == {k: len(whole.indices(k)) for k in ("train", "val", "test")}
-    assert by["labels"].numbers["share"]["floor"] == pytest.approx(0.5) and "looked at 12 training, 6 validation and 6 test" in by["labels"].text
-    assert by["holes"].numbers["unlabelled"] == pytest.approx(8 / 72) and by["holes"].numbers["unmeasured"] == pytest.approx(0.1, abs=0.01)
+    assert by["labels"].numbers["share"]["floor"] == pytest.approx(0.5)
+    assert "looked at 12 training, 6 validation and 6 test" in by["labels"].text
+    holes = by["holes"].numbers
+    assert holes["unlabelled"] == pytest.approx(8 / 72) and holes["unmeasured"] == pytest.approx(0.1, abs=0.01)
     assert by["head"].numbers["grid"] == [4, 5] and by["start"].numbers["kind"] == "none"
     assert by["time"].numbers["seconds"] > 4 * by["time"].numbers["step_seconds"] > 0 and by["time"].numbers["evaluations"] == 3
     assert 1e8 < by["memory"].numbers["bytes"] < by["memory"].numbers["limit"] and by["disk"].numbers["bytes"] > 1e5

@@ -17,8 +17,10 @@ from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyCon
 from mask3d_core.study.jobs import key_of, pack, per_room, unpack
 from mask3d_core.study.record import described
 from mask3d_core.study.runner import Study, planned_runs
-from mask3d_core.training.config import to_dict
+from mask3d_core.models.starts import open_start
+from mask3d_core.training.config import from_dict, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
+from mask3d_core.training.finetuning import build_dense
 from mask3d_viz.study_view import study_image
 
 TINY = StudyConfig(
@@ -66,6 +68,18 @@ def test_test_rooms_hold_out_furniture_and_are_other_rooms(study):
     assert job.config["label_seed"] == job.config["fit"]["seed"] == 1 and study.pretraining("mask3d", 1).key in job.config["start"]
     trial = study.finetuning("mask3d", 0.5, 0, {"learning_rate": 0.004, "layer_decay": 1.0, "length": 1.0}, True)
     assert trial.config["label_seed"] == TINY.tune.seed and study.pretraining("mask3d", 0).key in trial.config["start"]
+
+
+def test_all_starts_are_one_architecture(study):
+    """Patches of another size would be another model: more tokens, more compute, finer answers."""
+    made = []
+    for start in TINY.starts:
+        job = study.finetuning(start, 0.5, 0, {"learning_rate": 0.004, "layer_decay": 1.0, "length": 1.0})
+        config = from_dict(FinetuneConfig, job.config)
+        opened = open_start(config.start, config.image_size, config.patch, config.fit.seed, config.shape)
+        made.append(build_dense(config, opened, 13))
+    assert made[0].config == made[1].config
+    assert {k: v.shape for k, v in made[0].state_dict().items()} == {k: v.shape for k, v in made[1].state_dict().items()}
 
 
 def test_an_impossible_study_is_refused_at_once():

@@ -203,7 +203,7 @@ class StudyConfig:
         else:
             data = {"data": str(stores["train"]), "validation_data": str(stores["val"]), "test_data": str(stores["test"]),
                     "label_fraction": condition}
-        return finetune_config(self.task, **data, start=start, shape=model.rgb, image_size=model.image_size, head=self.head,
+        return finetune_config(self.task, **data, start=start, shape=model.rgb, patch=model.patch, image_size=model.image_size, head=self.head,
                                label_seed=seed, freeze=self.freeze, layer_decay=choice["layer_decay"], eval_frames=0, preview=0,
                                fit=fit, name=f"{self.name}/{self.task}")
 

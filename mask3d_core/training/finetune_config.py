@@ -89,7 +89,7 @@ class FinetuneConfig:
             validates. Empty: the store's splits.
         leave_out: patterns of sequence names that are not used at all.
         start: where the encoder comes from: "random", "timm:<name>" or a checkpoint (see ``models.starts``).
-        shape: the architecture of "random".
+        shape, patch: the architecture of "random" and the side of its patches in pixels; other starts bring their own.
         image_size: (height, width) of training and scoring; labels are brought to it by nearest neighbour.
         head: what is put on the encoder (segment, depth).
         label_fraction: share of the training *sequences* whose labels are used, 0..1; drawn with ``label_seed``. A smaller
@@ -114,6 +114,7 @@ class FinetuneConfig:
     leave_out: tuple[str, ...] = ()
     start: str = "random"
     shape: EncoderConfig = field(default_factory=EncoderConfig)
+    patch: int = 16
     image_size: tuple[int, int] = (240, 320)
     head: HeadConfig = field(default_factory=HeadConfig)
     label_fraction: float = 1.0
@@ -151,6 +152,8 @@ class FinetuneConfig:
             found.append("select=best needs validation frames, and hold_out leaves none; use select=last")
         if self.eval_frames < 0 or self.preview < 0:
             found.append(f"eval_frames and preview must be at least 0; got {self.eval_frames}, {self.preview}")
+        if self.patch < 1:
+            found.append(f"patch must be at least 1 pixel; got {self.patch}")
         if not self.start:
             found.append("start must be random, timm:<name> or a checkpoint")
         return found

@@ -215,7 +215,7 @@ def finetune(config: FinetuneConfig, run: str | Path, device: str | None = None,
     config = config.validate()
 
     def train(place: torch.device, rank: int, world: int) -> FitResult:
-        start = open_start(config.start, config.image_size, seed=config.fit.seed, shape=config.shape)
+        start = open_start(config.start, config.image_size, config.patch, config.fit.seed, config.shape)
         store, used, batches, validation, record = prepared_data(config, start, place, rank, world)
         if rank == 0:
             write_config(Path(run), to_dict(config))

@@ -43,7 +43,8 @@ def preflight(config: FinetuneConfig, device: str | None = None, measure: bool =
         found.append(_asked("run folder", lambda: [_run_folder(config, Path(run))])[0])
     found += _asked("data", lambda: _data(parts))
     if "train" in parts.frames:
-        found += _asked("scenes", lambda: [check_scenes(parts)]) + _asked("labelled frames", lambda: [check_labelled_frames(parts)])
+        found += _asked("scenes", lambda: [check_scenes(parts)])
+        found += _asked("labelled frames", lambda: [check_labelled_frames(parts)])
         if config.task != "depth" and parts.store.semantic is not None:
             found += _asked("labels", lambda: check_labels(parts))
         found += _asked("holes", lambda: [check_holes(parts)])
@@ -71,8 +72,9 @@ def _configuration(config: FinetuneConfig) -> Finding:
     fit, size = config.fit, config.image_size
     frozen = {0: "the whole encoder learns", -1: "the encoder is frozen"}.get(config.freeze, f"{config.freeze} blocks are frozen")
     frames = fit.batch_size * fit.accumulate
-    return Finding("configuration", "ok", f"{config.task} at {size[0]}x{size[1]}, {fit.steps} steps of {frames} frames, head "
-                   f"{'Mask R-CNN' if config.task == 'detect' else config.head.kind}, {frozen}; the {config.select} weights are scored",
+    head = "Mask R-CNN" if config.task == "detect" else config.head.kind
+    return Finding("configuration", "ok", f"{config.task} at {size[0]}x{size[1]}, {fit.steps} steps of {frames} frames, "
+                   f"head {head}, {frozen}; the {config.select} weights are scored",
                    {"steps": fit.steps, "frames_per_step": frames})
 
 
@@ -97,14 +99,17 @@ def _data(parts: Parts) -> list[Finding]:
         needed = LABELS[config.task] if len(frames[part][1]) else ()
         missing = [name for name in needed if getattr(other, name) is None]
         if missing:
-            problems.append(f"{other.path} ({part}) holds no {' and no '.join(missing)} labels; prepare it from a labelled source")
+            problems.append(f"{other.path} ({part}) holds no {' and no '.join(missing)} labels; prepare it from a labelled "
+                            f"source")
         if other.header.height < config.image_size[0] or other.header.width < config.image_size[1]:
-            problems.append(f"the frames of {other.path} ({other.header.height}x{other.header.width}) are smaller than image_size "
-                            f"{config.image_size[0]}x{config.image_size[1]}; choose a smaller one, or prepare them larger")
+            problems.append(f"the frames of {other.path} ({other.header.height}x{other.header.width}) are smaller than "
+                            f"image_size {config.image_size[0]}x{config.image_size[1]}; choose a smaller one, or "
+                            "prepare them larger")
         if needed and tuple(other.header.class_names) != tuple(store.header.class_names):
             problems.append(f"{other.path} ({part}) has other classes than {store.path}")
     if config.task != "depth" and not store.header.class_names:
-        problems.append(f"the store {store.path} names no classes, so labels mean nothing; prepare it from a source with class names")
+        problems.append(f"the store {store.path} names no classes, so labels mean nothing; prepare it from a source with "
+                        f"class names")
     if not len(frames["train"][1]):
         problems.append(f"the store {store.path} has no training frames ({store.header.split_rule})")
     else:
@@ -115,8 +120,8 @@ def _data(parts: Parts) -> list[Finding]:
     counts = {part: len(indices) for part, (_, indices) in frames.items()}
     said = f"{store.path}: {counts['train']} training, {counts['val']} validation, {counts['test']} test frames"
     if not counts["test"]:
-        return [Finding("data", "warn", said + ". No frames to test with: there will be no final score of frames that nothing was "
-                        "chosen on", counts)]
+        return [Finding("data", "warn", said + ". No frames to test with: there will be no final score of frames that nothing "
+                        "was chosen on", counts)]
     if not counts["val"]:
         return [Finding("data", "warn", said + ". No validation frames: nothing is scored while it trains", counts)]
     return [Finding("data", "ok", said, counts)]
@@ -126,15 +131,16 @@ def _start(parts: Parts) -> Finding:
     """Opens the start and says what it was trained to predict."""
     config = parts.config
     with torch.random.fork_rng(devices=[]):
-        parts.start = start = open_start(config.start, config.image_size, seed=config.fit.seed, shape=config.shape)
-    size = f"{sum(p.numel() for p in start.vit.parameters()) / 1e6:.1f} M weights, {len(start.vit.blocks)} blocks, patches of {start.patch}"
+        parts.start = start = open_start(config.start, config.image_size, config.patch, config.fit.seed, config.shape)
+    weights = sum(p.numel() for p in start.vit.parameters())
+    size = f"{weights / 1e6:.1f} M weights, {len(start.vit.blocks)} blocks, patches of {start.patch}"
     kind, seen = start.record.get("kind"), start.record.get("frames_seen")
     numbers = {"kind": kind or "none", "frames_seen": seen, "patch": start.patch, "blocks": len(start.vit.blocks),
                "width": start.vit.embed_dim}
     if kind is None:
-        words = {"timm": "timm's weights; what they were trained on is in timm's model card",
-                 "step-zero": "a checkpoint's architecture as its training began"}.get(config.start.partition(":")[0],
-                                                                                      "random weights: nothing was learned before")
+        known = {"timm": "timm's weights; what they were trained on is in timm's model card",
+                 "step-zero": "a checkpoint's architecture as its training began"}
+        words = known.get(config.start.partition(":")[0], "random weights: nothing was learned before")
         return Finding("start", "ok", f"{start.record['start']}: {words}; {size}", numbers)
     words, target = _target(config.start, kind)
     ago = f", {seen:,} frames seen" if seen else ""
@@ -169,10 +175,11 @@ def _not_seen(parts: Parts) -> Finding:
         seen[part] = int(seen_frames(store, indices, parts.start.record).sum())
     if any(seen.values()):
         said = ", ".join(f"{count} of {len(parts.frames[part][1])} {part} frames" for part, count in seen.items() if count)
-        return Finding("not seen before", "error", f"{said} were in the start's own training data; a score on them would say nothing. Use "
-                       "a start that has not seen them, or other stores in validation_data and test_data", seen)
+        return Finding("not seen before", "error", f"{said} were in the start's own training data; a score on them would say "
+                       "nothing. Use a start that has not seen them, or other stores in validation_data and test_data", seen)
     total = sum(len(parts.frames[part][1]) for part in seen)
-    return Finding("not seen before", "ok", f"none of the {total} validation and test frames was in the start's own training data", seen)
+    return Finding("not seen before", "ok", f"none of the {total} validation and test frames was in the start's own training "
+                                            f"data", seen)
 
 
 def _head(parts: Parts) -> Finding:
@@ -193,7 +200,8 @@ def _head(parts: Parts) -> Finding:
     if (rows, columns) != tuple(own):
         grid += f", position codes interpolated from {own[0]}x{own[1]}"
     learns = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Finding("head", "ok", f"{words}; {grid}; {learns / 1e6:.2f} M weights learn", {"learning": learns, "grid": [rows, columns]})
+    return Finding("head", "ok", f"{words}; {grid}; {learns / 1e6:.2f} M weights learn",
+                   {"learning": learns, "grid": [rows, columns]})
 
 
 def _scored(parts: Parts) -> dict[str, int]:

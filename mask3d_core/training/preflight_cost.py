@@ -55,14 +55,17 @@ def cost_findings(config: FinetuneConfig, start: Start, store: Store, used: np.n
     seconds = fit.steps * step_seconds + (evaluations * scored["val"] + scored["test"]) * frame_seconds
     load = f", with a load of {os.getloadavg()[0]:.1f} on it now" if hasattr(os, "getloadavg") else ""
     frames = min(FRAMES, fit.batch_size)
-    words = (f"about {said(seconds)} on this {place.type}: {1000 * step_seconds:.0f} ms a step, {many(evaluations, 'evaluation')} of "
-             f"{many(scored['val'], 'frame')} (measured: {STEPS} steps of {many(frames, 'frame')}, {many(torch.get_num_threads(), 'thread')}{load})")
+    words = (f"about {said(seconds)} on this {place.type}: {1000 * step_seconds:.0f} ms a step, "
+             f"{many(evaluations, 'evaluation')} of {many(scored['val'], 'frame')} (measured: {STEPS} steps of "
+             f"{many(frames, 'frame')}, {many(torch.get_num_threads(), 'thread')}{load})")
     found = [Finding("time", "warn" if seconds > LONG else "ok", words,
-                     {"seconds": seconds, "step_seconds": step_seconds, "frame_seconds": frame_seconds, "evaluations": evaluations})]
+                     {"seconds": seconds, "step_seconds": step_seconds, "frame_seconds": frame_seconds,
+                      "evaluations": evaluations})]
     return [*found, _memory(memory, place), _disk(engine, config, run)]
 
 
-def _engine(config: FinetuneConfig, start: Start, store: Store, used: np.ndarray, place: torch.device) -> tuple[Engine, StoreBatches]:
+def _engine(config: FinetuneConfig, start: Start, store: Store, used: np.ndarray, place: torch.device
+            ) -> tuple[Engine, StoreBatches]:
     names = store.header.class_names
     if config.task == "segment":
         task = Segment(config, build_dense(config, start, len(names)), None, names, {})

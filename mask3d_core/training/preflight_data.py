@@ -64,11 +64,12 @@ def check_scenes(parts: Parts) -> Finding:
             torn[part] = int(other.is_seen(indices, sorted(_keys(store, train))).any())
     if any(torn.values()):
         said = ", ".join(f"{many(count, 'sequence')} of the {part} part" for part, count in torn.items() if count)
-        return Finding("scenes", "error", f"{said} also train; a score on them would be of rooms seen in training. Split by sequence: "
-                       "prepare the store again with split=auto", {**sequences, **{f"torn_{k}": v for k, v in torn.items()}})
+        return Finding("scenes", "error", f"{said} also train; a score on them would be of rooms seen in training. Split by "
+                       "sequence: prepare the store again with split=auto",
+                       {**sequences, **{f"torn_{part}": count for part, count in torn.items()}})
     if store.header.split_kind == BY_TIME and not parts.config.hold_out:
-        return Finding("scenes", "warn", f"{store.header.split_rule}: scores will be of a room seen in training. A second recording "
-                       "would say more", sequences)
+        return Finding("scenes", "warn", f"{store.header.split_rule}: scores will be of a room seen in training. A second "
+                       "recording would say more", sequences)
     return Finding("scenes", "ok", f"no scene is in two parts: {sequences['train']} train, {sequences['val']} validate, "
                    f"{sequences['test']} test", sequences)
 
@@ -77,11 +78,12 @@ def check_labelled_frames(parts: Parts) -> Finding:
     config, used = parts.config, len(parts.used)
     sequences = len(np.unique(parts.store.sequence_index[parts.used]))
     passes = config.fit.steps * config.fit.batch_size * config.fit.accumulate / used
-    said = (f"{config.label_fraction:.0%} of the training scenes: {many(sequences, 'scene')}, {many(used, 'labelled frame')}, each seen "
-            f"about {passes:.3g} times")
+    said = (f"{config.label_fraction:.0%} of the training scenes: {many(sequences, 'scene')}, {many(used, 'labelled frame')}, "
+            f"each seen about {passes:.3g} times")
     numbers = {"frames": used, "sequences": sequences, "passes": passes}
     if used < FEW_FRAMES:
-        return Finding("labelled frames", "warn", said + ". So few tell little: raise label_fraction, or repeat with other label_seeds",
+        return Finding("labelled frames", "warn", said + ". So few tell little: raise label_fraction, or repeat with other "
+                                                         "label_seeds",
                        numbers)
     return Finding("labelled frames", "ok", said, numbers)
 
@@ -104,12 +106,13 @@ def check_labels(parts: Parts) -> list[Finding]:
     words = f"looked at {looked['train']} training, {looked['val']} validation and {looked['test']} test frames"
     beyond = sorted({int(k) for part in counts for k in np.flatnonzero(counts[part][:IGNORE_LABEL])} - set(range(len(names))))
     if beyond:
-        return [Finding("labels", "error", f"ids {', '.join(map(str, beyond[:NAMED]))} have no class name ({len(names)} classes, 0.."
-                        f"{len(names) - 1}): the class map does not fit this data set ({words})", {"beyond": beyond})]
+        return [Finding("labels", "error", f"ids {', '.join(map(str, beyond[:NAMED]))} have no class name ({len(names)} "
+                        f"classes, 0..{len(names) - 1}): the class map does not fit this data set ({words})", {"beyond": beyond})]
     train = counts["train"][:len(names)]
     found = []
     if not train.sum():
-        return [Finding("labels", "error", f"no pixel of the used training frames has a class ({words})", {"frames": looked["train"]})]
+        return [Finding("labels", "error", f"no pixel of the used training frames has a class ({words})",
+                        {"frames": looked["train"]})]
     never = [k for k in range(len(names)) if not train[k] and (counts["val"][k] or counts["test"][k])]
     nowhere = [k for k in range(len(names)) if not any(counts[part][k] for part in counts)]
     share = {name: float(count / train.sum()) for name, count in zip(names, train)}
@@ -120,8 +123,9 @@ def check_labels(parts: Parts) -> list[Finding]:
     if nowhere:
         said += f"; nowhere: {_some([names[k] for k in nowhere])}"
     if never:
-        found.append(Finding("labels", "warn", f"never in the used training labels, but scored: {_some([names[k] for k in never])}. Their "
-                             f"IoU will be 0; use more labels. {said} ({words})", numbers))
+        found.append(Finding("labels", "warn", f"never in the used training labels, but scored: "
+                             f"{_some([names[k] for k in never])}. Their IoU will be 0; use more labels. "
+                             f"{said} ({words})", numbers))
     else:
         found.append(Finding("labels", "ok", f"{said} ({words})", numbers))
     if things:
@@ -133,7 +137,8 @@ def _objects(parts: Parts, things: tuple[int, ...], objects: int, looked: int) -
     names = parts.store.header.class_names
     said = f"{objects} objects of {_some([names[k] for k in things])} in {many(looked, 'training frame')}"
     if not objects:
-        return Finding("objects", "error", said + ": there is nothing to detect; name other classes in detect.things, or use more labels")
+        return Finding("objects", "error", said + ": there is nothing to detect; name other classes in detect.things, or use "
+                                                  "more labels")
     return Finding("objects", "ok", said, {"objects": objects, "things": [names[k] for k in things]})
 
 
@@ -160,13 +165,15 @@ def check_holes(parts: Parts) -> Finding:
     measured = f"{unmeasured / pixels:.1%} of the pixels were never measured"
     if has_labels:
         share = unlabelled / pixels
-        said = f"{share:.1%} of the pixels have no class: neither learned from nor scored. {measured}, which matters not: only colour is fed"
+        said = (f"{share:.1%} of the pixels have no class: neither learned from nor scored. {measured}, which matters not: only "
+                "colour is fed")
         if parts.config.task == "detect":
             said += "; detection learns them as background"
     else:
         share = (unmeasured + far) / pixels
         numbers["beyond_range"] = far / pixels
-        said = (f"{measured} and {far / pixels:.1%} lie beyond {parts.config.depth.max_depth:g} m: neither learned from nor scored")
+        said = (f"{measured} and {far / pixels:.1%} lie beyond {parts.config.depth.max_depth:g} m: neither learned from nor "
+                f"scored")
     if share == 1:
         return Finding("holes", "error", f"{said}. Nothing is left to learn from", numbers)
     return Finding("holes", "warn" if share > 0.5 else "ok", f"{said} ({many(looked, 'frame')} looked at)", numbers)

@@ -13,7 +13,8 @@ from mask3d_viz.finetuning_plans import RANDOM, plan_finetuning
 _live: WeakValueDictionary[tuple[Path, str], FinetuningPanel] = WeakValueDictionary()  # by run folder and cell
 
 
-def explore_finetuning(data: Any, start: str = RANDOM, beside: str = RANDOM, task: str = "segment", run: str | Path = "runs/finetuning",
+def explore_finetuning(data: Any, start: str = RANDOM, beside: str = RANDOM, task: str = "segment",
+                       run: str | Path = "runs/finetuning",
                        *, fresh: bool = False, device: str = "", every: float = EVERY, present: bool = False,
                        **changes: Any) -> FinetuningPanel:
     """Fine-tune a start and, beside it, a random one with the same labels; see :class:`FinetuningPanel`.

@@ -18,12 +18,15 @@ WORDS = {"ok": "green", "warn": "look", "error": "stop"}  # beside the colour, f
 def checks_html(findings: Sequence[Finding] | None, is_folded: bool = False) -> str:
     """The pre-flight list; None: it is still being made. Folded, it opens at a click unless something says look or stop."""
     if findings is None:
-        return "<div class='m3d-checks-head' role='status'>Pre-flight: looking at labels, scenes, start, memory and time ...</div>"
+        return ("<div class='m3d-checks-head' role='status'>Pre-flight: looking at labels, scenes, start, memory and time ..."
+                "</div>")
     rows = "".join(
         f"<li class='m3d-check m3d-{f.severity}'><span class='m3d-mark' aria-hidden='true'>{MARKS[f.severity]}</span>"
-        f"<span class='m3d-word'>{WORDS[f.severity]}</span><b>{escape(f.check)}</b><span>{escape(f.text)}</span></li>" for f in findings)
+        f"<span class='m3d-word'>{WORDS[f.severity]}</span><b>{escape(f.check)}</b><span>{escape(f.text)}</span></li>"
+        for f in findings)
     is_open = " open" if any(f.severity != "ok" for f in findings) or not is_folded else ""
-    return (f"<details class='m3d-checks'{is_open}><summary class='m3d-checks-head' role='status'>Pre-flight: {escape(verdict(findings))}"
+    return (f"<details class='m3d-checks'{is_open}><summary class='m3d-checks-head' role='status'>Pre-flight: "
+            f"{escape(verdict(findings))}"
             f"</summary><ul role='list'>{rows}</ul></details>")
 
 
@@ -34,8 +37,9 @@ def scores_html(scores: FinalScores | None, waiting: str = "") -> str:
     rows = "".join(f"<tr class='{'m3d-says' if r.is_trivial else ''}'><td>{escape(r.name)}</td><td>{escape(str(r))}</td></tr>"
                    for r in scores.rows)
     more = "".join(f"<div>{escape(text)}</div>" for text in (scores.difference, waiting) if text)
-    return (f"<div class='m3d-final'><b>Final score on frames that nothing was chosen on</b><table><tr><th></th><th>{escape(scores.metric)} "
-            f"[95 % over scenes]</th></tr>{rows}</table>{more}<div class='m3d-says'>{escape(scores.protocol)}</div></div>")
+    return ("<div class='m3d-final'><b>Final score on frames that nothing was chosen on</b>"
+            f"<table><tr><th></th><th>{escape(scores.metric)} [95 % over scenes]</th></tr>{rows}</table>"
+            f"{more}<div class='m3d-says'>{escape(scores.protocol)}</div></div>")
 
 
 MANY = 20  # classes from which only those in the truth are named
@@ -63,12 +67,13 @@ STYLE = RUN_STYLE.removesuffix("</style>") + """
 .mask3d-run .m3d-checks-head { font-size: 14px; font-weight: 600; cursor: default; }
 .mask3d-run summary.m3d-checks-head { cursor: pointer; }
 .mask3d-run .m3d-checks ul { margin: 4px 0; padding: 0; list-style: none; }
-.mask3d-run .m3d-check { display: grid; grid-template-columns: 18px 44px 130px 1fr; gap: 0 6px; padding: 2px 0; align-items: baseline;
-  border-top: 1px solid var(--m3d-line); }
+.mask3d-run .m3d-check { display: grid; grid-template-columns: 18px 44px 130px 1fr; gap: 0 6px; padding: 2px 0;
+  align-items: baseline; border-top: 1px solid var(--m3d-line); }
 .mask3d-run .m3d-mark, .mask3d-run .m3d-word { font-weight: 700; }
 .mask3d-run .m3d-check.m3d-ok :is(.m3d-mark, .m3d-word) { color: var(--m3d-best); }
 .mask3d-run .m3d-check.m3d-warn :is(.m3d-mark, .m3d-word) { color: var(--m3d-warn); }
-.mask3d-run .m3d-check.m3d-error, .mask3d-run .m3d-check.m3d-error :is(.m3d-mark, .m3d-word) { color: var(--jp-error-color1, #b00020); }
+.mask3d-run .m3d-check.m3d-error, .mask3d-run .m3d-check.m3d-error :is(.m3d-mark, .m3d-word) {
+  color: var(--jp-error-color1, #b00020); }
 .mask3d-run .m3d-final { margin: 6px 0; }
 .mask3d-run .m3d-final table { border-collapse: collapse; margin: 2px 0; }
 .mask3d-run .m3d-final :is(td, th) { padding: 1px 18px 1px 0; text-align: left; font-weight: 500; background: none; }

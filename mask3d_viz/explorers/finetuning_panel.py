@@ -120,8 +120,8 @@ class FinetuningPanel(Tools, widgets.VBox):
                          widgets.Box([self.start_button, self.stop_button, self.resume_button, self.check_button], layout=row),
                          self.message, self.scores, self.charts, self.film_panel, self.command, self._make_toolbar()]
         self.command.value = "".join(
-            f"<details class='m3d-command'><summary>the command that trains {escape(name)}</summary><pre>{escape(run.command())}</pre>"
-            "</details>" for name, run in self.runs.items())
+            f"<details class='m3d-command'><summary>the command that trains {escape(name)}</summary>"
+            f"<pre>{escape(run.command())}</pre></details>" for name, run in self.runs.items())
 
     def say(self, text: str, warns: bool = False) -> None:
         """One line in the panel; "" takes it away."""
@@ -151,7 +151,8 @@ class FinetuningPanel(Tools, widgets.VBox):
         self.findings = None
         self._show_status()
         is_new = all(status.can_start and not status.step for status in self.statuses.values())
-        planned, folders, device = dict(self._planned), {n: r.folder for n, r in self.runs.items()}, next(iter(self.runs.values())).device
+        planned, folders = dict(self._planned), {name: run.folder for name, run in self.runs.items()}
+        device = next(iter(self.runs.values())).device
 
         def ask() -> tuple[list[Finding], TrivialAnswer | None]:
             found = {name: list(preflight(config, device or None, is_new, folders[name])) for name, config in planned.items()}
@@ -246,7 +247,8 @@ class FinetuningPanel(Tools, widgets.VBox):
 
     def _look(self) -> None:
         self.statuses = {name: run.look() for name, run in self.runs.items()}
-        scored = {name: read_scores(run.folder) if self.statuses[name].state == FINISHED else None for name, run in self.runs.items()}
+        scored = {name: read_scores(run.folder) if self.statuses[name].state == FINISHED else None
+                  for name, run in self.runs.items()}
         self.final = final_scores(scored, self.config.task)
         self._show_status()
         self._draw()
@@ -254,7 +256,8 @@ class FinetuningPanel(Tools, widgets.VBox):
     def _draw(self) -> None:
         """Ask for charts and film where something is new and the last ones are done."""
         previews = {name: run.previews() for name, run in self.runs.items()}
-        of = (tuple(run.log.version for run in self.runs.values()), tuple(len(p) for p in previews.values()), self.frame.value, self.look.value)
+        of = (tuple(run.log.version for run in self.runs.values()), tuple(len(p) for p in previews.values()), self.frame.value,
+              self.look.value)
         if of == self._drawn_of or self.worker.is_busy:
             return
         self._drawn_of = of
@@ -262,7 +265,8 @@ class FinetuningPanel(Tools, widgets.VBox):
         frame, look, trivial, names = self.frame.value, self.look.value, self.trivial, self.class_names()
 
         def draw() -> Drawn:
-            charts = tuple(figure_svg(figure, label) for label, figure in finetuning_figures(records, self.config.task, trivial=trivial))
+            figures = finetuning_figures(records, self.config.task, trivial=trivial)
+            charts = tuple(figure_svg(figure, label) for label, figure in figures)
             present = self.maker.present(previews, frame)
             return Drawn(charts, self.maker.beside(previews, frame, look), legend_html(names, present) if look == ANSWER else "")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mask3d_viz.curves import figure_image
-from mask3d_viz.drawing import blank, paste, text_block
+from mask3d_viz.drawing import blank, contact_sheet, paste, text_block
 from mask3d_viz.explorers.finetuning_html import MARKS, WORDS, legend_classes
 from mask3d_viz.finetuning_checks import verdict
 from mask3d_viz.finetuning_charts import finetuning_figures
@@ -31,10 +31,12 @@ def still_of(panel: Any, theme: str = "light") -> np.ndarray:
     heads = [line(f"{name}  ·  {status.words()}", width, 18, theme, bold=True) for name, status in panel.statuses.items()]
     parts = [*heads, *_checks(panel, width, theme)]
     if panel.final is not None:
-        parts.append(line(f"Final score on frames that nothing was chosen on: {panel.final.metric} [95 % over scenes]", width, 16, theme, bold=True))
-        parts += [line(f"{row.name}: {row}", width, 16, theme, role="muted" if row.is_trivial else "ink") for row in panel.final.rows]
-        parts += [line(text, width, 14, theme, role=role) for text, role in ((panel.final.difference, "ink"), (panel.final.protocol, "muted"))
-                  if text]
+        parts.append(line(f"Final score on frames that nothing was chosen on: {panel.final.metric} [95 % over scenes]", width,
+                          16, theme, bold=True))
+        parts += [line(f"{row.name}: {row}", width, 16, theme, role="muted" if row.is_trivial else "ink")
+                  for row in panel.final.rows]
+        below = ((panel.final.difference, "ink"), (panel.final.protocol, "muted"))
+        parts += [line(text, width, 14, theme, role=role) for text, role in below if text]
     records = {name: run.log.records for name, run in panel.runs.items()}
     charts = [figure_image(figure) for _, figure in finetuning_figures(records, panel.config.task, theme, panel.trivial)]
     if charts:
@@ -43,7 +45,7 @@ def still_of(panel: Any, theme: str = "light") -> np.ndarray:
         parts.append(beside_each_other(charts, width, theme))
     if panel.film.steps:
         newest = range(len(panel.film.steps))[panel.film.place]
-        parts.append(film_sheet(panel.film, sorted({0, newest // 2, newest}), width, theme))
+        parts.append(_film(panel.film, newest, width, theme))
         parts.append(line(panel.film.captions[newest], width, 16, theme))
         parts += _legend(panel, width, theme)
     return np.concatenate([*parts, blank((12, width), theme)])
@@ -67,9 +69,23 @@ def _checks(panel: Any, width: int, theme: str) -> list[np.ndarray]:
     return rows
 
 
+def _film(film: Any, newest: int, width: int, theme: str) -> np.ndarray:
+    """The film at its beginning, middle and newest step; of a single run with colour and truth beside it."""
+    if sum(film.is_changing) > 1:
+        return film_sheet(film, sorted({0, newest // 2, newest}), width, theme)
+    places = sorted({0, newest})
+    moving = film.titles[film.is_changing.index(True)]
+    tiles = [film.tiles(place) for place in places]
+    images = [tiles[-1]["RGB"], *(each[moving] for each in tiles), tiles[-1]["Truth"]]
+    captions = ["RGB", *(f"{moving}, step {film.steps[place]}" for place in places), "Truth"]
+    sheet = contact_sheet(images, captions, len(images), cell_width=(width - 12 * (len(images) + 1)) // len(images), theme=theme)
+    return beside_each_other([sheet], width, theme)
+
+
 def _legend(panel: Any, width: int, theme: str) -> list[np.ndarray]:
     names = panel.class_names()
-    present = legend_classes(names, panel.maker.present({name: run.previews() for name, run in panel.runs.items()}, panel.frame.value))
+    previews = {name: run.previews() for name, run in panel.runs.items()}
+    present = legend_classes(names, panel.maker.present(previews, panel.frame.value))
     if not present:
         return []
     legend = label_legend([names[k] for k in present], width - 24, colors=label_colors(max(13, len(names)))[present], theme=theme)
