@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a few minutes; on Linux torch brings CUDA's libraries along) ..."
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=22.3'
-	@$(BIN)/python -m pip install $(if $(CI),-q) --disable-pip-version-check -c constraints.txt -e '.[lab,test]'
+	@$(BIN)/python -m pip install $(if $(CI),-q) --disable-pip-version-check -c constraints.txt -e '.[lab,measure,test]'
 	@touch $(READY)
 
 demo: setup  ## the main job on what ships here, or on a recording of yours: make demo FRAMES=DIR

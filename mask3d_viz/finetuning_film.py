@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mask3d_core.errors import CheckpointError
+from mask3d_core.errors import Mask3DError
 from mask3d_core.frames import IGNORE_LABEL
+from mask3d_core.store import read_header
 from mask3d_core.training.checkpoint import read_json
 from mask3d_viz import style
 from mask3d_viz.downstream_view import graded_out, mistakes
@@ -45,8 +46,10 @@ class Frame:
 
 
 def class_names_of(run: Path) -> tuple[str, ...]:
-    """The classes that a run's newest weights know; () while there are none."""
-    with suppress(CheckpointError):
+    """The classes that a run tells apart: its store's, or where that is not here those of its newest weights; () without both."""
+    with suppress(Mask3DError):
+        return tuple(read_header(Path(read_json(Path(run) / "config.json").get("data", ""))).class_names)
+    with suppress(Mask3DError):
         return tuple(read_json(Path(run) / "latest.json").get("class_names", ()))
     return ()
 
@@ -61,6 +64,7 @@ class FinetuningFilm:
 
     def __init__(self, class_names: Callable[[], Sequence[str]] = tuple, limit: int = LONGEST):
         self.class_names, self.limit = class_names, limit
+        self._names: tuple[str, ...] = ()  # as they were when the last film was made
         self._tiles: dict[tuple, tuple[np.ndarray, str]] = {}
         self._frames: dict[tuple, Frame] = {}
 
@@ -81,6 +85,7 @@ class FinetuningFilm:
         Returns:
             None while there is no picture.
         """
+        self._names = tuple(self.class_names())
         steps = thinned(sorted({step for previews in runs.values() for step, _ in previews}), self.limit)
         first = next((found for previews in runs.values() for _, path in previews if (found := self._frame(path, frame))), None)
         if first is None:
@@ -108,7 +113,7 @@ class FinetuningFilm:
         """A run's tile and words; of the file before where the newest cannot be read."""
         for _, path in reversed(previews):
             with suppress(OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile):
-                key = (str(path), path.stat().st_mtime_ns, frame, look)
+                key = (str(path), path.stat().st_mtime_ns, frame, look, self._names)
                 if key not in self._tiles:
                     with np.load(path) as arrays:
                         picture, words = self._draw(dict(arrays), frame, look)
@@ -123,7 +128,7 @@ class FinetuningFilm:
     def _frame(self, path: Path, frame: int) -> Frame | None:
         """What stays through the film; None where the file cannot be read, or has no such frame."""
         try:
-            key = (str(path), path.stat().st_mtime_ns, frame)
+            key = (str(path), path.stat().st_mtime_ns, frame, self._names)
             if key not in self._frames:
                 with np.load(path) as arrays:
                     self._frames[key] = self._still(dict(arrays), frame)
@@ -141,7 +146,7 @@ class FinetuningFilm:
             return Frame(color, label_image(truth, color, colors=self._colors(arrays)), tile, count, present)
         if "object_ids" in arrays:
             there = arrays["truth_labels"][frame] >= 0
-            words = [name_of(self.class_names(), k) for k in arrays["truth_labels"][frame][there].tolist()]
+            words = [name_of(self._names, k) for k in arrays["truth_labels"][frame][there].tolist()]
             return Frame(color, objects_image(color, arrays["truth_ids"][frame], arrays["truth_boxes"][frame][there], words,
                                               is_ignored=arrays["is_ignored"][frame]), tile, count)
         depth, is_valid = arrays["depth"][frame].astype(np.float32), arrays["is_valid"][frame]
@@ -161,7 +166,7 @@ class FinetuningFilm:
             there = arrays["object_labels"][frame] >= 0
             kept = there & (arrays["object_scores"][frame] >= SHOWN)
             ids = np.where(arrays["object_ids"][frame] <= kept.sum(), arrays["object_ids"][frame], 0)
-            words = [f"{name_of(self.class_names(), k)} {score:.2f}" for k, score in
+            words = [f"{name_of(self._names, k)} {score:.2f}" for k, score in
                      zip(arrays["object_labels"][frame][kept].tolist(), arrays["object_scores"][frame][kept].tolist())]
             return (objects_image(color, ids, arrays["object_boxes"][frame][kept], words),
                     caption(int(kept.sum()), int(there.sum() - kept.sum()), SHOWN))
@@ -176,7 +181,7 @@ class FinetuningFilm:
     def _colors(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
         most = max(int(np.where(arrays[name] == IGNORE_LABEL, 0, arrays[name]).max())
                    for name in ("semantic", "semantic_prediction"))
-        return style.label_colors(max(13, most + 1, len(self.class_names())))
+        return style.label_colors(max(13, most + 1, len(self._names)))
 
 
 def _limits(depth: np.ndarray, is_valid: np.ndarray) -> tuple[float, float]:

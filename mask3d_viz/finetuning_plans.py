@@ -52,7 +52,7 @@ def plan_finetuning(folder: str | Path, data: Any, start: str = RANDOM, beside: 
     shape, patch, size = _architecture(starts)
     configs = {}
     for name, each in starts.items():
-        configs[name] = _config(task, place, _with_architecture(each, starts, patch), shape, size, patch, dict(changes))
+        configs[name] = _config(task, place, each, shape, size, patch, dict(changes))
     threads = _threads(len(configs), device)
     return {name: Run(Path(folder) / name, config, device, threads) for name, config in configs.items()}
 
@@ -65,7 +65,7 @@ def name_of_start(start: str) -> str:
     return Path(rest if kind in ("timm", "random") and rest else str(start)).name
 
 
-def _architecture(starts: dict[str, str]) -> tuple[EncoderConfig | None, int, tuple[int, int] | None]:
+def _architecture(starts: dict[str, str]) -> tuple[EncoderConfig | None, int | None, tuple[int, int] | None]:
     """Shape, patch and picture size of the first start that is a checkpoint of ours; "random" takes them over."""
     for start in starts.values():
         path = stem(start).with_name(stem(start).name + ".json")
@@ -76,18 +76,10 @@ def _architecture(starts: dict[str, str]) -> tuple[EncoderConfig | None, int, tu
         encoder = model.get("rgb") if record.get("kind") == "mask3d" else model.get("encoder")
         if isinstance(encoder, dict) and {"patch", "image_size"} <= set(model):
             return EncoderConfig(**encoder), int(model["patch"]), tuple(model["image_size"])
-    return None, 16, None
+    return None, None, None
 
 
-def _with_architecture(start: str, starts: dict[str, str], patch: int) -> str:
-    """Noise with another patch than 16 is the pre-trained one's step 0: the same architecture, as its training began."""
-    if start != RANDOM or patch == 16:
-        return start
-    other = next(each for each in starts.values() if each != RANDOM)
-    return f"step-zero:{other}"
-
-
-def _config(task: str, data: str, start: str, shape: EncoderConfig | None, size: tuple[int, int] | None, patch: int,
+def _config(task: str, data: str, start: str, shape: EncoderConfig | None, size: tuple[int, int] | None, patch: int | None,
             changes: dict[str, Any]) -> FinetuneConfig:
     ours, fit_names = {f.name for f in fields(FinetuneConfig)}, {f.name for f in fields(FitConfig)}
     unknown = sorted(set(changes) - ours - fit_names)
@@ -96,14 +88,11 @@ def _config(task: str, data: str, start: str, shape: EncoderConfig | None, size:
                            f"{', '.join(sorted((ours | fit_names) - {'fit', 'task', 'data', 'start'}))}"
                            for key in unknown])
     fit_changes = {k: changes.pop(k) for k in list(changes) if k in fit_names}
+    own = {name: value for name, value in (("shape", shape), ("patch", patch)) if value is not None}
+    changes = {**own, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}}
     if "image_size" not in changes:
-        header = Store(data).header
-        wanted = size or FinetuneConfig.image_size
-        changes["image_size"] = tuple(max(patch, min(a, b) // patch * patch)
-                                      for a, b in zip(wanted, (header.height, header.width)))
-    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
-    if shape is not None and "shape" not in changes:
-        changes["shape"] = shape
+        side, header, wanted = changes.get("patch", FinetuneConfig.patch), Store(data).header, size or FinetuneConfig.image_size
+        changes["image_size"] = tuple(max(side, min(a, b) // side * side) for a, b in zip(wanted, (header.height, header.width)))
     base = finetune_config(task, data=data, start=start, **changes)
     fit = replace(base.fit, **fit_changes)
     if "eval_every" not in fit_changes:

@@ -28,7 +28,7 @@ from mask3d_viz.explorers.finetuning import explore_finetuning
 from mask3d_viz.explorers.finetuning_html import checks_html
 from mask3d_viz.explorers.watch import watch
 from mask3d_viz.finetuning_checks import merged, side_by_side, verdict
-from mask3d_viz.finetuning_film import MISTAKES, FinetuningFilm
+from mask3d_viz.finetuning_film import MISTAKES, FinetuningFilm, class_names_of
 from mask3d_viz.finetuning_plans import plan_finetuning
 from mask3d_viz.finetuning_scores import final_scores, read_scores
 from mask3d_viz.following import follow_run
@@ -93,7 +93,11 @@ def test_noise_beside_a_checkpoint_of_other_patches_is_its_own_architecture(plac
     config = dataclasses.replace(random_model().config, patch=8)
     other = save_model(place / "fine", random_model(config), {"step": 0, "data": {}})
     runs = plan_finetuning(place / "plan", store, str(other), **OPTIONS)
-    assert runs["random"].config.start == f"step-zero:{other}"
+    assert runs["random"].config.start == "random" and runs["random"].config.patch == 8
+    panel = explore_finetuning(store, str(other), run=place / "plan", **OPTIONS)
+    panel.poll()
+    assert panel.is_green and "are the same network" in panel.checks.value and "a grid of 8x10 patches" in panel.checks.value
+    panel.close()
 
 
 def test_the_command_line_means_the_same_configuration(place, store):
@@ -206,6 +210,7 @@ def test_the_film_survives_missing_and_damaged_files(folder, tmp_path):
     assert made.steps == (0, 3, 6) and made.captions[2].count("of pixels right") == 2, "the file before"
     late = FinetuningFilm().beside({"small": files["small"], "random": files["random"][1:]})
     assert "random not there yet" in late.captions[0] and late.count == 2
+    assert class_names_of(folder / "small") == ("floor", "chair", "lamp") and class_names_of(tmp_path) == ()
     wrong = FinetuningFilm().beside(files, 0, MISTAKES)
     assert wrong.pictures[0] != FinetuningFilm().beside(files).pictures[0]
     assert FinetuningFilm().beside({"small": [], "random": []}) is None and FinetuningFilm().make([(0, damaged)]) is None
@@ -227,6 +232,21 @@ def test_depth_runs_have_their_own_film_and_table(place, store):
     assert "on a scale of 1 m" in panel.film.captions[0]
     assert watch(run.folder).poll().metrics["abs_rel"] > 0
     panel.close()
+
+
+def test_the_film_of_a_detector_names_its_objects(tmp_path):
+    ids = np.zeros((1, 40, 60), np.uint8)
+    ids[0, 5:20, 5:30] = 1
+    box, label = np.array([[[5, 5, 30, 20]]], np.float32), np.array([[2]], np.int16)
+    arrays = {"color": np.zeros((1, 3, 40, 60), np.uint8), "is_ignored": np.zeros((1, 40, 60), bool)}
+    for name, score in (("truth", 1.0), ("object", 0.9)):
+        arrays |= {f"{name}_ids": ids, f"{name}_boxes": box, f"{name}_labels": label,
+                   f"{name}_scores": np.full((1, 1), score, np.float32)}
+    np.savez(tmp_path / "step-000000003.npz", **arrays)
+    files = [(3, tmp_path / "step-000000003.npz")]
+    named, nameless = FinetuningFilm(lambda: ("wall", "box", "ball")).make(files), FinetuningFilm().make(files)
+    assert named.captions == ("Step 3: Prediction 1 object of score 0.5 or more",)
+    assert named.pictures != nameless.pictures and named.fixed != nameless.fixed, "ball, not class 2"
 
 
 def test_findings_of_two_runs_are_one_list():
@@ -254,7 +274,8 @@ def test_scores_of_other_frames_are_not_compared(folder):
     assert final_scores({"small": found["small"], "random": None}, "segment").difference == ""
 
 
-# ---- what holds for every explorer, as far as it is not about one session's frame -------------------------------------------
+# ---- what test_explorer_contract.py asks of every explorer. What is about a session's frame, masks, checkpoints or saved state
+# does not apply: this panel has no session, and its scenes are places of its film, as in a ``watch`` without one.
 
 
 def test_its_files_can_be_read_and_its_code_brings_it_back(panel, folder, tmp_path):

@@ -112,7 +112,7 @@ class StudyConfig:
     pretrain_steps: int = 1200
     pretrain_batch: int = 32
     pretrain_rate: float = 8e-3
-    finetune_steps: int = 300
+    finetune_steps: int = 150
     finetune_batch: int = 16
     head: HeadConfig = field(default_factory=lambda: HeadConfig("linear", cells=2))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -14,6 +16,7 @@ import numpy as np
 from mask3d_core.doctor.report import Finding
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.trivial import TrivialAnswer, validation_trivial
+from mask3d_core.store import read_header
 from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.preflight import preflight
 from mask3d_core.training.process import FINISHED
@@ -78,6 +81,7 @@ class FinetuningPanel(Tools, widgets.VBox):
         self.maker = FinetuningFilm(self.class_names)
         self._moments = Moments(self._here, self._go, lambda: self._follow_toolbar(frozenset({"scenes"})))
         self._drawn_of: tuple = ()
+        self._scored_at: tuple[int, ...] = ()
         self._error = ""
         self._build()
         self._follow_toolbar(frozenset({"scenes", "place"}))
@@ -138,7 +142,9 @@ class FinetuningPanel(Tools, widgets.VBox):
         self._look()
 
     def class_names(self) -> tuple[str, ...]:
-        """The classes, as soon as a run has written them down."""
+        """The classes of the data."""
+        with suppress(Mask3DError):
+            return tuple(read_header(Path(self.config.data)).class_names)
         return next((names for run in self.runs.values() if (names := class_names_of(run.folder))), ())
 
     # ---- the pre-flight ----------------------------------------------------------------------------------------------
@@ -221,6 +227,7 @@ class FinetuningPanel(Tools, widgets.VBox):
             if not any(status.is_alive for status in self.statuses.values()) and not self.scoring():
                 break
             time.sleep(min(0.5, max(0.0, end - time.monotonic())))
+        self._held()
         return self.statuses
 
     def scoring(self) -> list[str]:
@@ -247,9 +254,12 @@ class FinetuningPanel(Tools, widgets.VBox):
 
     def _look(self) -> None:
         self.statuses = {name: run.look() for name, run in self.runs.items()}
-        scored = {name: read_scores(run.folder) if self.statuses[name].state == FINISHED else None
-                  for name, run in self.runs.items()}
-        self.final = final_scores(scored, self.config.task)
+        written = tuple(_written(run.folder / "scores.json") if self.statuses[name].state == FINISHED else 0
+                        for name, run in self.runs.items())
+        if written != self._scored_at:  # resampling rooms is not for every look
+            self._scored_at = written
+            scored = {name: read_scores(run.folder) if at else None for (name, run), at in zip(self.runs.items(), written)}
+            self.final = final_scores(scored, self.config.task)
         self._show_status()
         self._draw()
 
@@ -399,6 +409,14 @@ class FinetuningPanel(Tools, widgets.VBox):
         data = found[0] if isinstance(found, tuple) else (found or {})
         data = {**data, "text/plain": repr(self), "image/png": base64.b64encode(to_png(self.still())).decode()}
         return (data, found[1]) if isinstance(found, tuple) else data
+
+
+def _written(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0 where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 __all__ = ["EVERY", "Drawn", "FinetuningPanel"]
