@@ -61,7 +61,7 @@ picture(study_image(recorded), "scores by start and labels; differences with int
 for row in recorded["contrasts"] if recorded else ():
     seeds, rooms = row["over_seeds"], row["over_rooms"]
     over_seeds = f"[{seeds['low']:+.3f}, {seeds['high']:+.3f}]" if seeds["low"] is not None else f"({seeds['words']})"
-    print(f"{row['reference']} - {row['other']:14} labels of {row['fraction']:4.0%} of the rooms: {seeds['mean']:+.3f} "
+    print(f"{row['reference']} - {row['other']:14} {row['said']:>4} of the labels: {seeds['mean']:+.3f} "
           f"{over_seeds} over seeds, [{rooms['low']:+.3f}, {rooms['high']:+.3f}] over rooms: {row['verdict']}")
 
 # %% [markdown]

@@ -209,7 +209,7 @@ def test_second_setup_costs_nothing_until_the_pins_change(bare_checkout):
     (bare_checkout / ".venv" / "bin").mkdir(parents=True)
     shutil.copy(python, bare_checkout / ".venv" / "bin" / "python")
     assert make("setup", f"PYTHON={python}", cwd=bare_checkout).returncode == 0
-    assert "-c constraints.txt -e .[lab,test]" in log.read_text()
+    assert "-c constraints.txt -e .[lab,measure,test]" in log.read_text()
     log.unlink()
     assert make("setup", f"PYTHON={python}", cwd=bare_checkout).returncode == 0 and not log.exists()
     ready = (bare_checkout / ".venv" / ".ready").stat().st_mtime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable
 from html import escape
@@ -29,6 +30,9 @@ TRUTH, SECOND = BESIDE
 PANES = ["truth", "prediction"]
 
 
+PICTURES_FIRST = 0.08  # seconds that a cloud waits where pictures stand beside it: it keeps the browser's renderer busy for longer
+
+
 class DepthExplorer(Explorer):
     """Truth and prediction of the session's frame as clouds under one camera, side by side, under a curtain or blinking;
     or the predictions of checkpoints A and B.
@@ -36,12 +40,15 @@ class DepthExplorer(Explorer):
     Args:
         session: what it shows and changes.
         height: of the clouds, CSS pixels.
+        waits: pictures of the same prediction stand beside the clouds and are drawn first.
     """
 
     function, here, compares = "explore_depth", "prediction", True
 
-    def __init__(self, session: Session, height: int = 460):
+    def __init__(self, session: Session, height: int = 460, waits: bool = False):
         super().__init__(session)
+        self.waits = waits
+        self._later: asyncio.TimerHandle | None = None
         size = session.model()[0].config.image_size
         self.cloud = PointCloud(panes=PANES, size=size, patch=session.patch, height=height,
                                 label="Truth and prediction in space", channels=self._channels(None),
@@ -76,8 +83,24 @@ class DepthExplorer(Explorer):
         self.native.observe(lambda change: self.wish(is_native=change["new"]), "value")
         self.open3d.on_click(lambda _: self._open())
 
+    def _show(self) -> None:
+        """Where pictures stand beside the clouds, in a live kernel, let the browser draw those first."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        try:
+            loop = asyncio.get_running_loop() if self.waits and not self.studio.is_stale else None
+        except RuntimeError:  # driven from Python
+            loop = None
+        if loop is None:
+            super()._show()
+        else:
+            self._later = loop.call_later(PICTURES_FIRST, super()._show)
+
     def close(self) -> None:
         """End the workers too; a desktop window stays open."""
+        if self._later is not None:
+            self._later.cancel()
         self.worker.close()
         self._window_worker.close()
         super().close()

@@ -63,7 +63,7 @@ class Explore(Explorer):
         super().__init__(session)
         self.add_class("mask3d-explore")
         with self.parts():
-            self.masks, self.depth = MaskExplorer(session, width=300), DepthExplorer(session)
+            self.masks, self.depth = MaskExplorer(session, width=300), DepthExplorer(session, waits=True)
         for part, least in ((self.masks, "480px"), (self.depth, "420px")):
             part.layout = widgets.Layout(flex=f"1 1 {least}", min_width="300px")
         self.ask = widgets.Button(description="ask this patch", layout=widgets.Layout(width="auto"), tooltip="what does the "
