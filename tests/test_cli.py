@@ -59,7 +59,7 @@ def test_pretrain_again_changes_nothing_and_another_recipe_is_refused(run, store
 
 
 def test_a_checkpoint_can_be_continued(run, store, tmp_path):
-    assert cli.main(["pretrain", str(tmp_path / "more"), "--data", str(store), "--init", str(run), "--steps", "1",
+    assert cli.main(["pretrain", str(tmp_path / "more"), "--data", str(store), "--init", str(run), "--no-probe", "--steps", "1",
                      "--batch-size", "4"]) == 0
     assert load_model(tmp_path / "more")[0].config == load_model(run)[0].config
 
@@ -99,7 +99,7 @@ def test_what_a_parent_saw_stays_seen(run, store, tmp_path, capsys):
     """A continued checkpoint remembers its parent's frames, also through a store prepared from a store."""
     assert cli.main(["prepare", "rooms", "--out", str(tmp_path / "other"), "--height", "72", "--width", "96", "--option",
                      "count=8", "seed=4", "views_per_room=2", "height=72", "width=96"]) == 0
-    assert cli.main(["pretrain", str(tmp_path / "more"), "--data", str(tmp_path / "other"), "--init", str(run), "--steps",
+    assert cli.main(["pretrain", str(tmp_path / "more"), "--data", str(tmp_path / "other"), "--init", str(run), "--no-probe", "--steps",
                      "1", "--batch-size", "4"]) == 0
     assert cli.main(["prepare", "auto", str(store), "--out", str(tmp_path / "copy"), "--height", "72", "--width", "96",
                      "--split", "test"]) == 0

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mask3d_core import cli
+from mask3d_core.cli.options import options_of
 from mask3d_core.downloads import CATALOGUE, Download, catalogue_text, download, find
 from mask3d_core.errors import Mask3DError
 from mask3d_core.fetching import fetch, unpack_archive
@@ -248,7 +249,7 @@ def test_the_command_that_is_proposed_next_reads_the_recording(tmp_path):
     """ICL-NUIM's camera is not the Kinect's that the source would assume."""
     words = shlex.split(CATALOGUE["icl-office-2"].prepare.replace("FOLDER", str(write_sequence(tmp_path / "icl"))))
     assert words[:3] == ["mask3d", "prepare", "tum"]
-    source = open_source(words[2], words[3], **cli._options(tuple(words[words.index("--option") + 1:])))
+    source = open_source(words[2], words[3], **options_of(tuple(words[words.index("--option") + 1:])))
     assert source.read(0).intrinsics.as_array() == pytest.approx([481.2, 480.0, 319.5, 239.5])
 
 
