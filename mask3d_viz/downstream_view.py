@@ -18,7 +18,7 @@ from mask3d_viz.pixels import as_picture, hatching, save_png
 RIGHT_COLORS = ((58, 122, 87), (196, 59, 59))  # a pixel that is right, and one that is wrong, over the greyed picture
 
 
-def graded_out(image: np.ndarray, is_counted: np.ndarray) -> np.ndarray:
+def greyed_out(image: np.ndarray, is_counted: np.ndarray) -> np.ndarray:
     """A picture with the pixels that are not scored hatched, as everywhere in the house."""
     return np.where(is_counted[..., None], image, hatching(is_counted.shape, style.HOLE_COLORS))
 
@@ -32,7 +32,7 @@ def mistakes(color: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np
     grey = np.repeat(as_picture(color).mean(axis=2, keepdims=True) * 0.5 + 100, 3, axis=2)
     wrong = (truth != prediction)[..., None]
     image = np.where(wrong, 0.35 * grey + 0.65 * np.array(RIGHT_COLORS[1]), grey)
-    return graded_out(np.rint(np.clip(image, 0, 255)).astype(np.uint8), truth != IGNORE_LABEL)
+    return greyed_out(np.rint(np.clip(image, 0, 255)).astype(np.uint8), truth != IGNORE_LABEL)
 
 
 def segment_sheet(color: np.ndarray, truth: np.ndarray, predictions: dict[str, np.ndarray], class_names: Sequence[str] = (), *,
@@ -53,7 +53,7 @@ def segment_sheet(color: np.ndarray, truth: np.ndarray, predictions: dict[str, n
         captions.append("RGB")
         for name, made in predictions.items():
             share = float((made[i] == truth[i])[counted].mean()) if counted.any() else float("nan")
-            images.append(graded_out(label_image(made[i], color[i], colors=colors), counted))
+            images.append(greyed_out(label_image(made[i], color[i], colors=colors), counted))
             captions.append(f"{name}: {share:.0%} of pixels right" if counted.any() else name)
         images.append(label_image(truth[i], color[i], colors=colors))
         captions.append("truth" + ("" if counted.all() else " (hatched: not scored)"))

@@ -15,7 +15,7 @@ from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.store import read_header
 from mask3d_core.training.checkpoint import read_json
 from mask3d_viz import style
-from mask3d_viz.downstream_view import graded_out, mistakes
+from mask3d_viz.downstream_view import greyed_out, mistakes
 from mask3d_viz.drawing import blank, paste, text_block
 from mask3d_viz.film import LONGEST, TILE, FilmPictures, thinned
 from mask3d_viz.images import depth_image, depth_range, error_image, label_image
@@ -161,7 +161,7 @@ class FinetuningFilm:
             words = f"{(made == truth)[counted].mean():.0%} of pixels right" if counted.any() else "nothing to score"
             if look == MISTAKES:
                 return mistakes(color, truth, made), words
-            return graded_out(label_image(made, color, colors=self._colors(arrays)), counted), words
+            return greyed_out(label_image(made, color, colors=self._colors(arrays)), counted), words
         if "object_ids" in arrays:
             there = arrays["object_labels"][frame] >= 0
             kept = there & (arrays["object_scores"][frame] >= SHOWN)

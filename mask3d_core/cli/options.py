@@ -55,6 +55,11 @@ def change_config(config: Any, changes: tuple[str, ...]) -> Any:
 
 
 def open_named(kind: str, path: str, options: dict[str, Any]):
+    """The source of a kind ("auto" looks at the folder) at a path, opened with options.
+
+    Raises:
+        ConfigError: a path where none belongs, or none where one does; says how to get the data set.
+    """
     from mask3d_core.sources import how_to_get, open_source
     from mask3d_core.sources.opening import kind_of
 

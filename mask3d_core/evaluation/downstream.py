@@ -15,7 +15,7 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.evaluation.downstream_detect import detect_protocol, detection_lines, score_detections
 from mask3d_core.evaluation.opponents import MeanMap
 from mask3d_core.evaluation.segmentation import METRICS as SEGMENT_METRICS
-from mask3d_core.evaluation.segmentation import SegmentationScores
+from mask3d_core.evaluation.segmentation import SegmentationScores, most_frequent
 from mask3d_core.evaluation.statistics import interval, paired_interval
 from mask3d_core.files import write_json
 from mask3d_core.frames import IGNORE_LABEL
@@ -157,7 +157,7 @@ def _score_segments(model, record: dict[str, Any], training: FinetuneConfig, fra
     answers = {"model": _counted(model, bar)}
     original = from_dict(FinetuneConfig, record["training"])
     if Path(original.data).is_dir() and Store(original.data).fingerprint == record["data"]["fingerprint"]:
-        favourite = int(label_counts(original).argmax())  # where the training labels are still there
+        favourite = most_frequent(label_counts(original))  # where the training labels are still there
         answers[f"{MAJORITY} ({names[favourite]})"] = lambda color: torch.nn.functional.one_hot(
             torch.full((len(color), *color.shape[-2:]), favourite, device=color.device), len(names)).permute(0, 3, 1, 2)
     found: dict[str, SegmentationScores] = {name: score_segments(answer, frames, names) for name, answer in answers.items()}

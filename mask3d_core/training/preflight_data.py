@@ -75,6 +75,7 @@ def check_scenes(parts: Parts) -> Finding:
 
 
 def check_labelled_frames(parts: Parts) -> Finding:
+    """How many labelled scenes and frames are used, and how often each is seen; a warning where they are few."""
     config, used = parts.config, len(parts.used)
     sequences = len(np.unique(parts.store.sequence_index[parts.used]))
     passes = config.fit.steps * config.fit.batch_size * config.fit.accumulate / used

@@ -191,12 +191,7 @@ class RunPanel(Tools, widgets.VBox):
         self.frame.layout.display = "none" if film is None or film.count < 2 else ""
         if film is None:
             return self.film.set_film([], [], [])
-        with self.film.hold_sync():
-            self.film.size, self.film.fixed = film.size, film.fixed
-            self.film.titles, self.film.is_changing = list(film.titles), list(film.is_changing)
-            if self.film.place >= len(film.steps) - 1:
-                self.film.place = NEWEST
-            self.film.set_film(film.steps, film.pictures, film.captions)
+        self.film.take(film)
         if len(self.frame.options) != film.count:
             self.frame.options = [(f"fixed frame {i + 1}", i) for i in range(film.count)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import numpy as np
@@ -50,6 +51,19 @@ class FilmStrip(anywidget.AnyWidget):
             self.lengths, self.film = [len(p) for p in pictures], b"".join(pictures)
             if self.place >= len(steps):
                 self.place = NEWEST
+
+    def take(self, film: Any) -> None:
+        """Show another film whole, in one message; a strip that stood at its end stays at the end.
+
+        Args:
+            film: has size, fixed, titles, is_changing, steps, pictures and captions, as the traits mean them.
+        """
+        with self.hold_sync():
+            self.size, self.fixed = film.size, film.fixed
+            self.titles, self.is_changing = list(film.titles), list(film.is_changing)
+            if self.place >= len(film.steps) - 1:
+                self.place = NEWEST
+            self.set_film(film.steps, film.pictures, film.captions)
 
     def tiles(self, place: int = NEWEST) -> dict[str, np.ndarray]:
         """What stands in the browser at one place: title to picture, uint8 (H, W, 3)."""
