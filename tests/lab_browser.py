@@ -172,20 +172,24 @@ class Notebook:
                                     arg=[number, is_as, is_not])
 
     def until_settled(self):
-        """Wait until no result is stale and the kernel has nothing more to do. What a hand has just moved is called stale
-        only when it stays so for a moment, so the quiet must last longer than that moment."""
+        """Wait until no result is stale, the kernel has nothing more to do and no picture changes any more. What a hand has
+        just moved is called stale only when it stays so for a moment, so the quiet must last longer than that moment."""
         self.page.evaluate("window.quietSince = undefined")
         self.page.wait_for_function(f"""() => {{
-            const stale = [...document.querySelectorAll('{PICTURES}')].some(e => e.classList.contains('is-stale'));
-            if (stale || !({READY})()) {{ window.quietSince = undefined; return false; }}
-            window.quietSince ??= performance.now();
-            return performance.now() - window.quietSince > 600; }}""")
+            const pictures = [...document.querySelectorAll('{PICTURES}')];
+            const drawn = pictures.map(e => e.querySelector('canvas')?.toDataURL()).join(' ');
+            const stale = pictures.some(e => e.classList.contains('is-stale'));
+            if (stale || drawn !== window.lastDrawn || !({READY})()) window.quietSince = undefined;
+            else window.quietSince ??= performance.now();
+            window.lastDrawn = drawn;
+            return window.quietSince !== undefined && performance.now() - window.quietSince > 800; }}""", polling=100)
 
     def rest_hand(self, selected=""):
         """Take the mouse off everything, so that nothing is pointed at; what is read out then is the selected patch."""
         self.page.mouse.move(2, 2)
         self.page.wait_for_function(f"words => [...document.querySelectorAll('{PICTURES} .pi-readout')].every(e => words ? "
                                     "e.textContent.startsWith(words) : !e.textContent)", arg=selected)
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")  # drawn
 
     def drag(self, start, end, steps=6):
         """Press, move and let go; points are (x, y) in CSS pixels of the window."""

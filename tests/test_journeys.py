@@ -23,7 +23,9 @@ from lab_browser import (OUTPUT, PATIENCE, PICTURES, Notebook, missing_browser, 
 from mask3d_core.training.process import read_owner
 from mask3d_viz.lab import START
 
-pytestmark = pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "there is a browser")
+# A hand on a loaded machine: a journey that fails is made once more, and the summary says "rerun".
+pytestmark = [pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "there is a browser"),
+              pytest.mark.flaky(reruns=1)]
 SCREENSHOTS = os.environ.get("MASK3D_SCREENSHOTS", "")
 WORDS = re.compile(r"(\d+) of (\d+) RGB patches and (\d+) of (\d+) depth patches visible")
 NAMES = ("rgb", "depth", "prediction", "truth", "error")  # of the first notebook's pictures, in order
@@ -92,6 +94,14 @@ def first(place):
     notebook.until_settled()
     yield notebook
     notebook.close()
+
+
+@pytest.fixture(autouse=True)
+def clean_record(request):
+    """A journey that is made once more answers for this time only."""
+    if getattr(request.node, "execution_count", 1) > 1:
+        for name in {"first", "workbench"} & set(request.fixturenames):
+            request.getfixturevalue(name).faults.clear()
 
 
 @pytest.fixture(scope="module")

@@ -235,7 +235,8 @@ def said_of(condition: float | str) -> str:
 
 
 WITHOUT_DEPTH = 'mask3d;inputs=["rgb"];ratios=[[0.8,1.0]]'
-_PROBE = dict(freeze=-1, fractions=(0.1,), seeds=3, is_exploratory=True)
+_PROBE = dict(freeze=-1, fractions=(0.1,), seeds=3, is_exploratory=True,
+              tune=TuneConfig(learning_rates=(1.6e-2, 6.4e-2, 2.56e-1), layer_decays=(1.0,), lengths=(1.0,)))
 STUDIES: dict[str, StudyConfig] = {
     "primary": StudyConfig(),
     "starts": StudyConfig(
