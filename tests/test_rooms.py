@@ -57,7 +57,7 @@ def test_it_is_a_source():
 
 @pytest.mark.parametrize("options, word", [
     ({"furniture": 7}, "furniture"), ({"pool": "validation"}, "pool"), ({"height": 4}, "height"),
-    ({"views_per_room": 0}, "views_per_room"), ({"count": 0}, "count"), ({"path": "/nowhere"}, "path"), ({"lamps": 3}, "lamps")])
+    ({"views_per_room": 0}, "views_per_room"), ({"count": 0}, "count"), ({"plain": 1.5}, "plain"), ({"desk": -1}, "desk"), ({"path": "/nowhere"}, "path"), ({"lamps": 3}, "lamps")])
 def test_wrong_options_are_named(options, word):
     with pytest.raises(ConfigError, match=word):
         Rooms(**options)
@@ -205,6 +205,35 @@ def test_nothing_floats(pool):
             if bottom[2] > 0.02 and not carries.any():
                 floating.append((room, thing))
     assert things > 300 and len(floating) <= 0.003 * things, floating
+
+
+def test_a_plain_room_has_the_same_shape_and_a_bright_ceiling_over_a_darker_floor(batch):
+    rooms, views = [0, 0, 1, 2, 3, 3, 4, 5], [0, 1, 0, 3, 0, 1, 2, 0]
+    plain, half = render(rooms, views, seed=3, plain=1.0), render(list(range(40)), [0] * 40, seed=3, plain=0.5)
+    assert torch.equal(plain.depth, batch.depth) and torch.equal(plain.semantic, batch.semantic), "only paint differs"
+    assert not torch.equal(plain.color, batch.color)
+    config = RoomsConfig(seed=3, plain=1.0)
+    many = torch.arange(200)
+    shell = draw_materials(["any"] * 8, many, config)
+    brightness = shell[:, :3, :3].mean(-1)  # floor, ceiling, wall
+    assert (brightness[:, 1] > 0.6).all() and brightness[:, 0].mean() < 0.35 < brightness[:, 2].mean() < brightness[:, 1].mean()
+    start = atlas("cpu")[1]["train"][0]
+    is_faint = (shell[:, [1, 2, 3, 4, 5, 6], 9] - start) < 2
+    assert 0.8 < is_faint.float().mean() < 0.95, "hardly any pattern"
+    as_drawn = render(list(range(40)), [0] * 40, seed=3)
+    same = (half.color == as_drawn.color).flatten(1).all(1).float().mean()
+    assert 0.3 < same < 0.7, "a share of the rooms"
+
+
+def test_what_was_rendered_before_the_share_of_plain_rooms_is_still_recognised():
+    assert set(Rooms(count=1).describe()) == {"source", "count", "seed", "height", "width", "views_per_room", "furniture", "sensor", "pool"}
+    assert Rooms(count=1, plain=0.5, desk=0.0).describe().items() >= {"plain": 0.5, "desk": 0.0}.items()
+
+
+def test_frames_over_a_table_can_be_left_out():
+    over = [render(list(range(24)), [0] * 24, seed=5, desk=share, height=48, width=64).pose[:, 2, 3] for share in (0.0, 1.0)]
+    assert (over[0] > 1.15).all(), "a person's height"
+    assert (over[1] - over[0]).abs().max() > 0.1 and not torch.equal(over[0], over[1])
 
 
 def test_the_camera_stands_free():

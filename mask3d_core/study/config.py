@@ -35,6 +35,7 @@ class RoomsData:
         train_views, held_out_views: frames of each.
         seed: train rooms; the others take the next two.
         sensor: share of frames whose depth passes through a Kinect-like sensor.
+        plain: share of rooms done up as most homes are. desk: share of frames that bend over a table (``RoomsConfig``).
     """
 
     train_rooms: int = 3000
@@ -44,6 +45,8 @@ class RoomsData:
     held_out_views: int = 2
     seed: int = 400
     sensor: float = 0.35
+    plain: float = 1.0
+    desk: float = 0.15
 
 
 @dataclass(frozen=True)

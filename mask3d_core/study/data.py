@@ -31,7 +31,7 @@ def study_stores(config: StudyConfig, folder: Path, show: bool = True) -> dict[s
     made: dict[str, Path] = {}
     for number, part in enumerate(("train", "val", "test")):
         source = rooms_of(config.rooms, part, number, size)
-        made[part] = Path(folder) / f"rooms-{part}-{fingerprint({**asdict(source.config), 'count': source.count})}"
+        made[part] = Path(folder) / f"rooms-{part}-{fingerprint({**source.config.describe(), 'count': source.count})}"
         prepare(source, made[part], PrepareConfig(size[0] + SPARE, size[1] + SPARE, split=part), progress=show)
         Store(made[part])
     if config.folder:
@@ -45,4 +45,4 @@ def rooms_of(rooms: RoomsData, part: str, number: int, size: tuple[int, int]) ->
     """The source of one part."""
     views = rooms.train_views if part == "train" else rooms.held_out_views
     return Rooms(count=getattr(rooms, f"{part}_rooms") * views, seed=rooms.seed + number, height=size[0] + SPARE,
-                 width=size[1] + SPARE, views_per_room=views, sensor=rooms.sensor, pool="test" if part == "test" else "train")
+                 width=size[1] + SPARE, views_per_room=views, sensor=rooms.sensor, plain=rooms.plain, desk=rooms.desk, pool="test" if part == "test" else "train")

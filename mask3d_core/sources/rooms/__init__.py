@@ -8,7 +8,7 @@ made of :mod:`materials`; :mod:`camera` finds a place to stand; :mod:`trace` and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -88,4 +88,4 @@ class Rooms:
 
     def describe(self) -> dict[str, Any]:
         """The source as plain JSON values."""
-        return {"source": self.name, "count": self.count, **asdict(self.config)}
+        return {"source": self.name, "count": self.count, **self.config.describe()}

@@ -52,7 +52,7 @@ def place_cameras(scene: Scene, room_ids: Tensor, views: Tensor, config: RoomsCo
     intrinsics = torch.cat([focal, focal * aspect, cx, cy], 1)
 
     draw = Draws(seed, keys, "stand", TRIES)
-    position, target = _candidates(scene, draw, one.chance(0.5))
+    position, target = _candidates(scene, draw, one.chance(config.desk))
     forward = _unit(target - position)
     up = torch.tensor([0.0, 0.0, 1.0], device=forward.device).expand_as(forward)
     right = _unit(_cross(forward, up))

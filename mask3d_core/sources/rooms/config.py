@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from mask3d_core.errors import ConfigError
 
@@ -31,6 +32,10 @@ class RoomsConfig:
             holes); True is all, False none.
         pool: "train" or "test": which furniture models, patterns and palettes are drawn. The two share none
             (but crates and the kinds of clutter, and the keys of a keyboard).
+        plain: share of the rooms, 0..1, that are done up as most homes are: hardly any pattern, ceilings white, walls pale,
+            floors darker, woodwork white. Elsewhere any material covers anything, so that its colour says next to nothing
+            of what a thing is or how far away.
+        desk: share of the frames, 0..1, that bend over a table, where there is one; in the others a person looks about the room.
     """
 
     seed: int = 0
@@ -40,6 +45,8 @@ class RoomsConfig:
     furniture: int = len(FURNITURE_LEVELS) - 1
     sensor: bool | float = False
     pool: str = "train"
+    plain: float = 0.0
+    desk: float = 0.5
 
     def __post_init__(self):
         problems = []
@@ -52,10 +59,18 @@ class RoomsConfig:
             problems.append(f"furniture must be 0..{len(FURNITURE_LEVELS) - 1}, got {self.furniture}")
         if not 0 <= self.sensor <= 1:
             problems.append(f"sensor must be True, False or a share 0..1, got {self.sensor}")
+        for name in ("plain", "desk"):
+            if not 0 <= getattr(self, name) <= 1:
+                problems.append(f"{name} is a share 0..1, got {getattr(self, name)}")
         if self.pool not in POOLS:
             problems.append(f"pool must be one of {', '.join(POOLS)}, got {self.pool!r}")
         if problems:
             raise ConfigError(problems, "RoomsConfig")
+
+    def describe(self) -> dict[str, Any]:
+        """As plain values; ``plain`` and ``desk`` only where they are not the default, so that what was rendered before they
+        came is still recognised."""
+        return {key: value for key, value in asdict(self).items() if key not in ("plain", "desk") or value != getattr(RoomsConfig, key)}
 
     @property
     def is_held_out(self) -> bool:

@@ -1,7 +1,8 @@
 """What things are made of: three colours, a pattern, gloss, and how well infrared comes back.
 
 A material is drawn without knowing what it will cover. A few parts ask for a *kind* (a screen, a printed page, the
-backs of books, the view from a window), because the kind is what they are.
+backs of books, the view from a window), because the kind is what they are. In a *plain* room (``RoomsConfig.plain``) the shell
+is painted as most homes are, and most patterns are left out.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def draw_materials(kinds: list[str], rooms: Tensor, config: RoomsConfig) -> Tens
     pattern, is_fitted = _patterns(draw, is_kind, config)
     turn = torch.where(is_fitted, 0.0, turn)
 
+    base, second, pattern = _plainly(base, second, pattern, is_kind["any"], rooms, config)
+
     emission = torch.where(is_kind["outside"], draw(1.2, 4.0), emission)
     base = [torch.where(is_kind["outside"], sky, b) for b, sky in zip(base, (0.75, 0.85, 1.0))]
     is_off = is_kind["screen"] & draw.chance(0.75)  # the others show a picture, most of them glowing
@@ -83,6 +86,31 @@ def draw_materials(kinds: list[str], rooms: Tensor, config: RoomsConfig) -> Tens
     columns = [*base, *second, *third, pattern.to(torch.float32), scale, is_fitted.to(torch.float32), turn, gloss, infrared,
                emission, draw()]
     return torch.stack([c.expand(scale.shape) for c in columns], -1)
+
+
+FLOOR, CEILING, WALL, FRAMES, DOOR = 0, 1, 2, 4, 5  # materials of the shell, see shell.MATERIALS
+
+
+def _plainly(base: list[Tensor], second: list[Tensor], pattern: Tensor, is_any: Tensor, rooms: Tensor, config: RoomsConfig
+             ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """The colours and patterns of plain rooms; of the others as they come."""
+    if not config.plain:
+        return base, second, pattern
+    is_plain = Draws(config.seed, rooms, f"plain/{config.pool}", 1).chance(config.plain)  # (r, 1)
+    draw = Draws(config.seed, rooms, f"plainly/{config.pool}", pattern.shape[1])
+    start = atlas(str(draw.device))[1][config.pool][0]
+    slot = torch.arange(pattern.shape[1], device=draw.device)
+    keeps_pattern = draw.chance(torch.where(slot == FLOOR, 0.5, 0.12))
+    pattern = torch.where(is_plain & is_any & ~keeps_pattern, start + draw.choice(2), pattern)
+    is_painted = draw.chance(torch.where((slot == FRAMES) | (slot == DOOR), 0.7, 1.0))
+    # share of its own colour that a surface of the shell keeps, and the grey (linear) that takes the rest
+    share, grey = torch.ones_like(draw()), draw(0.75, 0.9)
+    for where, kept, low, high in ((CEILING, 0.08, 0.75, 0.9), (WALL, 0.35, 0.45, 0.8), (FLOOR, 0.45, 0.03, 0.2),
+                                   (FRAMES, 0.1, 0.65, 0.9), (DOOR, 0.3, 0.5, 0.85)):
+        share = torch.where((slot == where) & is_painted, kept, share)
+        grey = torch.where(slot == where, draw(low, high), grey)
+    share = torch.where(is_plain, share, 1.0)
+    return [b * share + grey * (1 - share) for b in base], [s * share + grey * (1 - share) for s in second], pattern
 
 
 def _patterns(draw: Draws, is_kind: dict[str, Tensor], config: RoomsConfig) -> tuple[Tensor, Tensor]:
