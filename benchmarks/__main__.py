@@ -54,6 +54,7 @@ BENCHMARKS = {
     "opponents": Benchmark(("--limit", "4"), without_data=("--sets", "rooms")),
     "pictures": Benchmark(("--repeats", "3"), needs=("matplotlib",)),
     "furniture": Benchmark(needs=("PIL",), needs_data=True),
+    "colors": Benchmark(),
     "lab": Benchmark(needs=("jupyterlab", "anywidget", "plotly", "playwright")),
 }
 HELPERS = ("training_gpu",)

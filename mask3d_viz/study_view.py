@@ -44,7 +44,7 @@ def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[st
     starts = list(dict.fromkeys(c["start"] for c in values["cells"]))
     places = {c: k for k, c in enumerate(conditions)}
     for number, start in enumerate(starts):
-        color, shift = series[number % len(series)], 0.16 * (number - (len(starts) - 1) / 2)
+        color, shift = series[number % len(series)], min(0.16, 0.8 / len(starts)) * (number - (len(starts) - 1) / 2)
         cells = {c["said"]: c for c in values["cells"] if c["start"] == start}
         xs = [places[f] + shift for f in conditions]
         means = [cells[f]["over_seeds"]["mean"] for f in conditions]

@@ -84,8 +84,8 @@ from mask3d_core.study.config import RoomsData, StudyConfig, TuneConfig
 from mask3d_core.study.runner import Study
 
 miniature = StudyConfig(
-    name="miniature", question="A miniature: too small to tell", endpoint="none", starts=("random", "mask3d"), fractions=(0.5,),
-    seeds=2, is_exploratory=True, rooms=RoomsData(16, 6, 12, 2, 1, seed=9100, sensor=0.0),
+    name="miniature", question="A miniature: too small to tell", endpoint="none", starts=("random", "mask3d"), reference="mask3d",
+    fractions=(0.5,), seeds=2, is_exploratory=True, rooms=RoomsData(16, 6, 12, 2, 1, seed=9100, sensor=0.0),
     tune=TuneConfig((1.6e-2,), (1.0,), (1.0,)), pretrain_steps=24, pretrain_batch=8, finetune_steps=24, finetune_batch=8)
 study = Study(miniature, Path("runs/miniature/study"), Path("runs/miniature/study.runs.jsonl"), "cpu")
 study.run(show=False)

@@ -3,15 +3,17 @@
 import json
 import math
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 
+from mask3d_core.cli.study import Study as StudyCommand
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.segmentation import scores_of
 from mask3d_core.store import Store
 from mask3d_core.study import analysis
-from mask3d_core.study.analysis import as_values, findings, holm, text_of, two_sided
+from mask3d_core.study.analysis import as_values, findings, holm, text_of, trials_text, two_sided
 from mask3d_core.study.budget import fit_budget, measure
 from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of
 from mask3d_core.study.jobs import key_of, pack, per_room, unpack
@@ -24,7 +26,7 @@ from mask3d_core.training.finetuning import build_dense
 from mask3d_viz.study_view import study_image
 
 TINY = StudyConfig(
-    name="tiny", starts=("random", "mask3d"), fractions=(0.5,), seeds=2, rooms=RoomsData(6, 2, 3, 2, 2, 900), pretrain_steps=2,
+    name="tiny", starts=("random", "mask3d"), reference="mask3d", fractions=(0.5,), seeds=2, rooms=RoomsData(6, 2, 3, 2, 2, 900), pretrain_steps=2,
     pretrain_batch=2, finetune_steps=2, finetune_batch=2, tune=TuneConfig((4e-3,), (0.7, 1.0), (1.0, 2.0)))
 
 
@@ -46,14 +48,15 @@ def test_every_study_is_possible_and_says_what_it_asks():
         assert len(config.conditions) == len(config.folds or config.fractions)
     primary = STUDIES["primary"]
     assert len(primary.starts) == 4 and len(primary.fractions) == 2 and primary.seeds == 5 and primary.task == "segment"
-    assert len(STUDIES["ratios"].starts) == 16, "4 x 4, the default one of them"
+    assert len(STUDIES["ratios"].starts) == 16, "4 x 4, the primary study's recipe one of them"
+    assert set(get_args(get_args(get_type_hints(StudyCommand, include_extras=True)["name"])[0])) == set(STUDIES)
 
 
 def test_all_starts_see_the_same_frames(tmp_path):
     for start in STUDIES["starts"].starts:
         if is_pretrained_here(start):
             config = STUDIES["starts"].pretraining(start, 3, tmp_path)
-            assert (config.fit.steps, config.fit.batch_size, config.fit.learning_rate, config.fit.seed) == (1200, 32, 8e-3, 3)
+            assert (config.fit.steps, config.fit.batch_size, config.fit.learning_rate, config.fit.seed) == (1000, 32, 8e-3, 3)
     without = STUDIES["starts"].pretraining(WITHOUT_DEPTH, 0, tmp_path)
     assert without.model.inputs == ("rgb",) and without.model.targets == ("depth",) and without.mask.ratios == ((0.8, 1.0),)
     mae = STUDIES["starts"].pretraining("mae", 0, tmp_path)
@@ -113,6 +116,31 @@ def test_a_study_is_run_once(study):
     for line in map(json.loads, lines):
         assert ("rooms" in line) == (line["split"] == "test") and "matrices" not in line.get("scores", {})
     assert not list(study.folder.glob("finetune/*/latest.safetensors")), "a study keeps scores, not hundreds of models"
+
+
+def test_trials_look_at_no_test_room_and_are_told_apart_from_scores(tmp_path, study):
+    trying = Study(TINY, study.folder, tmp_path / "tiny.runs.jsonl", "cpu", workers=0)
+    assert "not run yet" in trials_text_of(trying)
+    assert trying.run(show=False, only_trials=True)
+    splits = [json.loads(line)["split"] for line in trying.record.read_text().splitlines()]
+    assert splits.count("val") == 6 and "test" not in splits
+    said = trials_text(trying)
+    assert said.count("*") == 2 and "0.004/0.7/1" in said and "no test frame" in said and "/2 " in said
+    with pytest.raises(Mask3DError, match="seed"):
+        findings(trying)
+
+
+def trials_text_of(study):
+    """Before anything has run."""
+    study.prepare(show=False)
+    return trials_text(study)
+
+
+def test_what_another_study_has_run_is_not_run_again(tmp_path, study):
+    (tmp_path / "study_other.runs.jsonl").write_text(study.record.read_text())
+    again = Study(replace(TINY, name="again"), study.folder.parent / "again", tmp_path / "study_again.runs.jsonl", "cpu", workers=0)
+    assert again.run(show=False) and not again.record.exists()
+    assert findings(again).is_whole
 
 
 def test_a_stopped_study_goes_on_and_weights_that_are_gone_are_made_again(study, tmp_path):

@@ -13,7 +13,7 @@ from mask3d_core.cli.options import Positional, change_config
 class Study:
     """What did pre-training buy? Starts x label fractions x seeds, chosen fairly on validation, with intervals. Resumable."""
 
-    name: Positional[Literal["primary", "starts", "depth", "factors", "ratios"]] = "primary"
+    name: Positional[Literal["primary", "recipe", "starts", "depth", "tables", "factors", "ratios", "strange"]] = "primary"
     """Which study; "primary" is the one whose endpoint was named before it ran, the others are exploratory."""
     folder: Path = Path("runs/study")
     """Run folders and rooms."""
@@ -27,6 +27,8 @@ class Study:
     """Measure a few steps, print runs and time, and stop."""
     budget: float | None = None
     """Minutes that it may take: fewer seeds, then fewer steps, are planned until it fits."""
+    trials: bool = False
+    """Stop before any test frame is scored: run what is chosen on validation frames, and print that."""
     report: bool = False
     """Run nothing: read what is there, print the table, write the figure."""
     set: tuple[str, ...] = ()
@@ -53,6 +55,12 @@ class Study:
                 return 0
         study = Running(config, self.folder / config.name, self.record or Path(f"results/study_{config.name}.runs.jsonl"),
                         self.device, workers)
+        if self.trials:
+            from mask3d_core.study.analysis import trials_text
+
+            is_whole = study.run(only_trials=True)
+            print(trials_text(study))
+            return 0 if is_whole else 130
         if self.report:
             study.prepare()
             is_whole = study.status()["done"] >= study.status()["all"]

@@ -245,6 +245,23 @@ def text_of(found: Findings) -> str:
     return "\n".join(lines)
 
 
+def trials_text(study: Study) -> str:
+    """What was tried on validation frames, per start and condition: the score of every choice, the best one marked."""
+    config = study.config
+    lines = [f"{config.name}: {config.question}", f"validation frames, {METRIC[config.task]}{'' if config.task == 'segment' else ' with its sign turned'}, "
+             "seed 0 alone; no test frame has been looked at"]
+    width = max(len(label_of(start)) for start in config.starts)
+    for condition in config.conditions:
+        lines.append(f"\n{_headline(config, condition)}; rate/decay/length and score")
+        for start in config.starts:
+            tried = study.trials(start, condition)
+            best = max((value for _, value in tried), default=math.nan)
+            words = "  ".join(f"{c['learning_rate']:g}/{c['layer_decay']:g}/{c['length']:g} {value:.3f}{'*' if value == best else ' '}"
+                              for c, value in tried)
+            lines.append(f"  {label_of(start):{width}}  {words or 'not run yet'}")
+    return "\n".join(lines)
+
+
 def _protocol(found: Findings) -> list[str]:
     """How it was done."""
     config = found.config
@@ -285,4 +302,4 @@ def as_values(found: Findings) -> dict[str, Any]:
                            "p_holm": c.p_holm if math.isfinite(c.p_holm) else None, "verdict": c.verdict} for c in found.contrasts]}
 
 
-__all__ = ["Cell", "Contrast", "Findings", "as_values", "findings", "holm", "text_of"]
+__all__ = ["Cell", "Contrast", "Findings", "as_values", "findings", "holm", "text_of", "trials_text"]

@@ -15,8 +15,12 @@ from mask3d_core.training.config import FitConfig, PretrainConfig, from_dict, pr
 from mask3d_core.training.finetune_config import FinetuneConfig, finetune_config
 
 RANDOM = "random"
+COLORS_SHOWN = "mask3d;ratios=[[0.0,0.8]]"
+"""Mask3D with all of the colour shown and a fifth of the depth: the recipe of the primary study, chosen on validation rooms by
+frozen probes after 600 steps, before any test room was scored. With a fifth of the colour shown as well (80/80), the encoder of
+colour learned less than nothing; see the README."""
 LABELS = {
-    RANDOM: "random", "mask3d": "Mask3D", "mask3d;inputs=[\"rgb\"];ratios=[[0.8,1.0]]": "Mask3D without depth input",
+    RANDOM: "random", "mask3d": "Mask3D 80/80", COLORS_SHOWN: "Mask3D 0/80", "mask3d;inputs=[\"rgb\"];ratios=[[0.8,1.0]]": "Mask3D without depth input",
     "rgb-to-depth": "unmasked RGB to depth", "multimae": "RGB + depth targets (MultiMAE-style)", "mae": "MAE",
     "depth-only": "depth only",
 }
@@ -101,8 +105,8 @@ class StudyConfig:
     question: str = "Does Mask3D's pre-training make an RGB encoder better at naming things when labels are few?"
     endpoint: str = "semantic mIoU on test rooms, Mask3D minus each other start, at each label fraction"
     preset: str = "micro"
-    starts: tuple[str, ...] = (RANDOM, "mask3d", "rgb-to-depth", "mae")
-    reference: str = "mask3d"
+    starts: tuple[str, ...] = (RANDOM, COLORS_SHOWN, "rgb-to-depth", "mae")
+    reference: str = COLORS_SHOWN
     fractions: tuple[float, ...] = (0.01, 0.1)
     folder: str = ""
     folds: tuple[str, ...] = ()
@@ -112,7 +116,7 @@ class StudyConfig:
     is_exploratory: bool = False
     rooms: RoomsData = field(default_factory=RoomsData)
     tune: TuneConfig = field(default_factory=TuneConfig)
-    pretrain_steps: int = 1200
+    pretrain_steps: int = 1000
     pretrain_batch: int = 32
     pretrain_rate: float = 8e-3
     finetune_steps: int = 150
@@ -242,9 +246,18 @@ _PROBE = dict(freeze=-1, fractions=(0.1,), seeds=3, is_exploratory=True,
               tune=TuneConfig(learning_rates=(1.6e-2, 6.4e-2, 2.56e-1), layer_decays=(1.0,), lengths=(1.0,)))
 STUDIES: dict[str, StudyConfig] = {
     "primary": StudyConfig(),
+    "recipe": StudyConfig(
+        "recipe", "How much must be hidden for colour to be needed? What the primary study's recipe was chosen by, on validation alone: "
+        "mask3d study recipe --trials.", "none: exploratory", pretrain_steps=600,
+        starts=(RANDOM, "mask3d", "mask3d;ratios=[[0.8,0.95]]", "mask3d;ratios=[[0.5,0.95]]", "mask3d;ratios=[[0.8,0.8],[0.5,1.0]]",
+                "mask3d;ratios=[[0.5,1.0]]", "mask3d;ratios=[[0.0,0.95]]", COLORS_SHOWN, "rgb-to-depth", "mae"), **_PROBE),
+    "strange": StudyConfig(
+        "strange", "The same where any material covers anything, and half the frames bend over a table: the primary study as it was "
+        "first laid out.", "none: exploratory", is_exploratory=True, rooms=RoomsData(plain=0.0, desk=0.5), pretrain_steps=1200,
+        starts=(RANDOM, "mask3d", "rgb-to-depth", "mae"), reference="mask3d"),
     "starts": StudyConfig(
         "starts", "Which of the starts helps?", "none: exploratory",
-        starts=(RANDOM, "mask3d", WITHOUT_DEPTH, "rgb-to-depth", "multimae", "mae"), seeds=3, is_exploratory=True),
+        starts=(RANDOM, COLORS_SHOWN, "mask3d", WITHOUT_DEPTH, "rgb-to-depth", "multimae", "mae"), seeds=3, is_exploratory=True),
     "depth": StudyConfig("depth", "The same for depth from colour, which favours depth targets by construction.", "none: exploratory",
                          task="depth", seeds=3, is_exploratory=True),
     "tables": StudyConfig(
@@ -254,9 +267,9 @@ STUDIES: dict[str, StudyConfig] = {
     "factors": StudyConfig(
         "factors", "Which choice of ours matters? One factor at a time from the default, read off a frozen encoder.",
         "none: exploratory",
-        starts=(RANDOM, "mask3d", "mask3d;loss=l2", "mask3d;loss=berhu", "mask3d;counted=all", "mask3d;fusion=concat_channels",
-                "mask3d;fusion=concat_tokens", "mask3d;normal=0.5", "mask3d;multi_scale=0.5", "mask3d;gradient=0.5",
-                'mask3d;target={"normalisation":"standardised","representation":"log","reference_focal":104.0}'), **_PROBE),
+        starts=(RANDOM, COLORS_SHOWN, *(f"{COLORS_SHOWN};{change}" for change in (
+            "loss=l2", "loss=berhu", "counted=all", "fusion=concat_channels", "fusion=concat_tokens", "normal=0.5", "multi_scale=0.5",
+            "gradient=0.5", 'target={"normalisation":"standardised","representation":"log","reference_focal":104.0}'))), **_PROBE),
     "ratios": StudyConfig(
         "ratios", "How much to hide? RGB ratio by depth ratio, read off a frozen encoder.", "none: exploratory",
         starts=("mask3d", *(f"mask3d;ratios=[[{a},{b}]]" for a in (0.0, 0.4, 0.8, 0.95) for b in (0.4, 0.8, 0.95, 1.0)

@@ -1,7 +1,7 @@
 """Runs a study: phase after phase, several small runs at a time on one device, and goes on where it was stopped.
 
 Results are kept by what was run, not by where: a line each in ``RECORD.runs.jsonl``, so that a study whose record travels
-to another machine does not repeat what is done. Weights of pre-trained encoders stay in the study's folder and are made
+to another machine does not repeat what is done. Weights of pre-trained encoders stay beside the study's folder and are made
 again where they are missing and wanted.
 """
 
@@ -34,8 +34,8 @@ class Study:
 
     Args:
         config: what is studied.
-        folder: run folders and stores.
-        record: where results are kept, ``NAME.runs.jsonl``.
+        folder: its run folders; beside it lie the rooms and the pre-trained encoders, which studies share.
+        record: where results are kept, ``study_NAME.runs.jsonl``; what other studies' records beside it hold is not run again.
         device: "cpu", "cuda" or None.
         workers: runs at a time, each in a process of its own with its share of the threads; 0: one after the other in this
             process (a notebook, a test).
@@ -52,10 +52,9 @@ class Study:
     def __post_init__(self) -> None:
         self.config.validate()
         self.folder, self.record = Path(self.folder), Path(self.record)
-        if self.record.is_file():
-            for line in self.record.read_text().splitlines():
-                result = json.loads(line)
-                self.results[result["key"]] = result
+        for path in [*sorted(self.record.parent.glob("study_*.runs.jsonl")), self.record]:
+            if path.is_file():
+                self.results |= {result["key"]: result for result in map(json.loads, path.read_text().splitlines())}
 
     # ---- what is to be run ------------------------------------------------------------------------------------------
 
@@ -89,32 +88,43 @@ class Study:
 
     def run_of(self, job: Job) -> Path:
         """A job's run folder."""
-        return self.folder / job.kind / job.key
+        return (self.folder.parent if job.kind == "pretrain" else self.folder) / job.kind / job.key
 
     def phases(self) -> Iterator[tuple[str, list[Job]]]:
         """Phase by phase what is to be run; later ones follow from earlier results."""
-        config, tune = self.config, self.config.tune
-        pretrained = [start for start in config.starts if is_pretrained_here(start)]
-        yield "pre-training for the trials", [self.pretraining(start, 0) for start in pretrained]
-        cells = [(start, condition) for condition in config.conditions for start in config.starts]
+        yield from self.trial_phases()
+        cells = self._cells
+        for seed in range(self.config.seeds):
+            if seed:
+                yield f"pre-training, seed {seed}", [self.pretraining(start, seed) for start in self._pretrained]
+            yield f"fine-tuning and scoring, seed {seed}", [
+                self.finetuning(start, condition, seed, self.choice(start, condition)) for start, condition in cells]
+
+    def trial_phases(self) -> Iterator[tuple[str, list[Job]]]:
+        """The phases that look at validation frames alone."""
+        tune = self.config.tune
+        yield "pre-training for the trials", [self.pretraining(start, 0) for start in self._pretrained]
         yield "choosing rates on validation", [
             self.finetuning(start, condition, 0, {"learning_rate": rate, "layer_decay": decay, **FIRST}, True)
-            for start, condition in cells for rate in tune.learning_rates for decay in tune.layer_decays]
+            for start, condition in self._cells for rate in tune.learning_rates for decay in tune.layer_decays]
         longer = [length for length in tune.lengths if length != 1.0]
         yield "choosing lengths on validation", [
             self.finetuning(start, condition, 0, {**self.choice(start, condition, False), "length": length}, True)
-            for start, condition in cells for length in longer]
-        for seed in range(config.seeds):
-            if seed:
-                yield f"pre-training, seed {seed}", [self.pretraining(start, seed) for start in pretrained]
-            yield f"fine-tuning and scoring, seed {seed}", [
-                self.finetuning(start, condition, seed, self.choice(start, condition)) for start, condition in cells]
+            for start, condition in self._cells for length in longer]
+
+    @property
+    def _pretrained(self) -> list[str]:
+        return [start for start in self.config.starts if is_pretrained_here(start)]
+
+    @property
+    def _cells(self) -> list[tuple[str, float | str]]:
+        return [(start, condition) for condition in self.config.conditions for start in self.config.starts]
 
     def trials(self, start: str, condition: float | str, with_lengths: bool = True) -> list[tuple[dict[str, float], float]]:
         """Every choice tried and its validation score, higher is better; those that were run."""
         tune, found = self.config.tune, []
         choices = [{"learning_rate": rate, "layer_decay": decay, **FIRST} for rate in tune.learning_rates for decay in tune.layer_decays]
-        if with_lengths:
+        if with_lengths and self.trials(start, condition, False):
             best = self.choice(start, condition, False)
             choices += [{**best, "length": length} for length in tune.lengths if length != 1.0]
         for choice in choices:
@@ -146,15 +156,16 @@ class Study:
         """The open jobs; pre-trainings whose results are known are made again only if somebody still needs their weights."""
         return [job for job in jobs if self.is_open(job)]
 
-    def run(self, show: bool = True, deadline: float | None = None) -> bool:
+    def run(self, show: bool = True, deadline: float | None = None, only_trials: bool = False) -> bool:
         """Run everything that is open. Ctrl-C stops; the same call goes on.
 
         Args:
             show: progress bars.
             deadline: seconds since 1970, after which no further phase begins.
+            only_trials: stop before the first test frame is scored.
 
         Returns:
-            True when all is done.
+            True when all that was asked for is done.
 
         Raises:
             Mask3DError: a run failed; the others' results are kept.
@@ -163,7 +174,7 @@ class Study:
         threads = max(1, (os.cpu_count() or 1) // max(1, self.workers))
         own = _Here() if not self.workers else ProcessPoolExecutor(self.workers, get_context("spawn"), start_worker, (threads,))
         with own as pool:
-            for words, jobs in self.phases():
+            for words, jobs in self.trial_phases() if only_trials else self.phases():
                 if deadline is not None and time.time() > deadline:
                     return False
                 waiting = self.needed(jobs)
