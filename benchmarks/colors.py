@@ -70,8 +70,9 @@ def log_depth(batch: Batch) -> Tensor:
 
 def render(place: Path, options: dict, count: int, seed: int) -> Store:
     """Rooms of one kind as a store."""
-    source = Rooms(count=count, seed=seed, views_per_room=4, height=SIZE[0] + SPARE, width=SIZE[1] + SPARE, sensor=STUDY.sensor, **options)
-    return prepare(source, place, PrepareConfig(SIZE[0] + SPARE, SIZE[1] + SPARE, split="train"), progress=False)
+    height, width = SIZE[0] + SPARE, SIZE[1] + SPARE
+    source = Rooms(count=count, seed=seed, views_per_room=4, height=height, width=width, sensor=STUDY.sensor, **options)
+    return prepare(source, place, PrepareConfig(height, width, split="train"), progress=False)
 
 
 def train(store: Store, steps: int, rate: float = 2e-3) -> tuple[Convolutions, Tensor]:
@@ -101,8 +102,8 @@ def score(net: Convolutions, mean_map: Tensor, store: Store) -> dict[str, float]
     batch = batches.frames(store.indices("train"))
     target, valid = log_depth(batch), batch.is_valid
     share = valid / valid.sum((1, 2), keepdim=True).clamp(min=1)
-    found = {}
-    for name, guess in (("network", torch.cat([net(part) for part in batch.color.split(BATCH)])), ("mean map", mean_map.expand_as(target))):
+    found, guesses = {}, torch.cat([net(part) for part in batch.color.split(BATCH)])
+    for name, guess in (("network", guesses), ("mean map", mean_map.expand_as(target))):
         error = torch.where(valid, guess - target, 0.0)
         shape = torch.where(valid, error - (error * share).sum((1, 2), keepdim=True), 0.0)
         found[name] = (error.abs() * share).sum((1, 2)).mean().item()
@@ -128,8 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
             found[name] = score(*train(store, options.steps), others)
             summary[name] = ", ".join(f"{key} {value:.3f}" for key, value in found[name].items())
             print(f"{name}: {summary[name]}", flush=True)
+    settings = {"frames": options.frames, "steps": options.steps, "batch": BATCH, "seconds": round(time.perf_counter() - began)}
     write(options.out, "colors", "cpu", {f"|log error|, {name}": words for name, words in summary.items()}, found=found,
-          settings={"frames": options.frames, "steps": options.steps, "batch": BATCH, "seconds": round(time.perf_counter() - began)})
+          settings=settings)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A study in one figure: scores by start and label fraction, every seed a dot, with intervals."""
+"""A study in one figure: scores by start and label fraction, every seed a dash, with intervals; and what was tried before."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[st
     trivial = [c["trivial"] for c in values["cells"] if np.isfinite(c["trivial"])]
     if trivial:
         axis.axhline(float(np.mean(trivial)), color=muted, linestyle=":", linewidth=1.8)
-        axis.text(len(conditions) - 0.5, float(np.mean(trivial)), "trivial answer ", color=muted, fontsize=11, va="bottom", ha="right")
+        axis.text(len(conditions) - 0.5, float(np.mean(trivial)), "trivial answer ", color=muted, fontsize=11, va="bottom",
+                  ha="right")
     is_share = all(f.endswith("%") for f in conditions)
     axis.set_xticks(range(len(conditions)), [f"labels of {f} of the rooms" if is_share else f for f in conditions])
     axis.set_xlim(-0.5, len(conditions) - 0.5)
@@ -90,3 +91,45 @@ def _differences(axis, values: dict[str, Any], muted: str, series: tuple[str, ..
 def study_image(values: dict[str, Any], *, theme: str = "light") -> np.ndarray:
     """:func:`study_figure` as uint8 (H, W, 3)."""
     return figure_image(study_figure(values, theme=theme))
+
+
+def trials_figure(values: dict[str, Any], *, theme: str = "light"):
+    """What was tried on validation frames: a row per start, a dash per choice, a dot for the best.
+
+    Args:
+        values: as ``study.analysis.trials_values`` gives them.
+
+    Returns:
+        A matplotlib figure, a panel per condition.
+    """
+    from matplotlib.figure import Figure
+
+    colors, series = style.theme(theme), style.SERIES[theme]
+    ink, muted, paper = (colors[k] for k in ("ink", "muted", "paper"))
+    conditions = list(dict.fromkeys(row["said"] for row in values["rows"]))
+    count = len(values["rows"]) // len(conditions)
+    figure = Figure(figsize=(5.5 + 4.5 * len(conditions), 1.6 + 0.36 * count), facecolor=paper, layout="constrained")
+    for axis, said in zip(figure.subplots(1, len(conditions), sharey=True, squeeze=False)[0], conditions, strict=True):
+        rows = [row for row in reversed(values["rows"]) if row["said"] == said]
+        axis.set_facecolor(paper)
+        axis.tick_params(colors=ink, labelsize=12)
+        for name, spine in axis.spines.items():
+            spine.set_visible(name in ("left", "bottom"))
+            spine.set_color(muted)
+        for y, row in enumerate(rows):
+            scores = [entry["score"] for entry in row["tried"]]
+            if scores:
+                color = muted if row["start"] == "random" else series[0] if row["start"].startswith("mask3d") else series[1]
+                axis.plot(scores, [y] * len(scores), "|", color=color, markersize=11, alpha=0.7)
+                axis.plot(max(scores), y, "o", color=color, markersize=9)
+                axis.text(max(scores), y, f"   {max(scores):.3f}", color=ink, fontsize=11, va="center")
+        axis.set_yticks(range(len(rows)), [row["label"] for row in rows])
+        axis.margins(x=0.18)
+        where = f"on validation rooms, labels of {said}" if said.endswith("%") else f"on validation frames, {said} left out"
+        axis.set_xlabel(f"{values['metric']} {where}", color=ink, fontsize=13)
+    return figure
+
+
+def trials_image(values: dict[str, Any], *, theme: str = "light") -> np.ndarray:
+    """:func:`trials_figure` as uint8 (H, W, 3)."""
+    return figure_image(trials_figure(values, theme=theme))

@@ -13,7 +13,7 @@ from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.segmentation import scores_of
 from mask3d_core.store import Store
 from mask3d_core.study import analysis
-from mask3d_core.study.analysis import as_values, findings, holm, text_of, trials_text, two_sided
+from mask3d_core.study.analysis import as_values, findings, holm, text_of, trials_text, trials_values, two_sided
 from mask3d_core.study.budget import fit_budget, measure
 from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of
 from mask3d_core.study.jobs import key_of, pack, per_room, unpack
@@ -23,7 +23,7 @@ from mask3d_core.models.starts import open_start
 from mask3d_core.training.config import from_dict, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.finetuning import build_dense
-from mask3d_viz.study_view import study_image
+from mask3d_viz.study_view import study_image, trials_image
 
 TINY = StudyConfig(
     name="tiny", starts=("random", "mask3d"), reference="mask3d", fractions=(0.5,), seeds=2, rooms=RoomsData(6, 2, 3, 2, 2, 900), pretrain_steps=2,
@@ -90,7 +90,8 @@ def test_an_impossible_study_is_refused_at_once():
         replace(TINY, starts=("random", "mask4d", "mask3d;nonsense=1"), reference="mask3d", seeds=0, fractions=(2.0,)).validate()
     text = " ".join(caught.value.problems)
     assert len(caught.value.problems) == 5 and "mask4d" in text and "unknown key 'nonsense'" in text and "reference" in text
-    assert label_of("mask3d;loss=l2") == "Mask3D, loss=l2" and label_of("mae") == "MAE"
+    assert label_of("mask3d;loss=l2") == "Mask3D, loss=l2" and label_of("mae") == "MAE" and label_of("mask3d") == "Mask3D 80/80"
+    assert label_of("mask3d;ratios=[[0.0,0.8],[0.5,1]];loss=l2") == "Mask3D 0/80 or 50/100, loss=l2" and label_of("random") == "random"
 
 
 def test_a_plan_says_runs_and_time_and_fits_a_budget():
@@ -124,7 +125,9 @@ def test_trials_look_at_no_test_room_and_are_told_apart_from_scores(tmp_path, st
     assert trying.run(show=False, only_trials=True)
     splits = [json.loads(line)["split"] for line in trying.record.read_text().splitlines()]
     assert splits.count("val") == 6 and "test" not in splits
-    said = trials_text(trying)
+    values = json.loads(json.dumps(trials_values(trying)))
+    said = trials_text(values)
+    assert trials_image(values).shape[2] == 3
     assert said.count("*") == 2 and "0.004/0.7/1" in said and "no test frame" in said and "/2 " in said
     with pytest.raises(Mask3DError, match="seed"):
         findings(trying)
@@ -133,7 +136,7 @@ def test_trials_look_at_no_test_room_and_are_told_apart_from_scores(tmp_path, st
 def trials_text_of(study):
     """Before anything has run."""
     study.prepare(show=False)
-    return trials_text(study)
+    return trials_text(trials_values(study))
 
 
 def test_what_another_study_has_run_is_not_run_again(tmp_path, study):

@@ -56,10 +56,8 @@ class Study:
         study = Running(config, self.folder / config.name, self.record or Path(f"results/study_{config.name}.runs.jsonl"),
                         self.device, workers)
         if self.trials:
-            from mask3d_core.study.analysis import trials_text
-
             is_whole = study.run(only_trials=True)
-            print(trials_text(study))
+            _report_trials(study)
             return 0 if is_whole else 130
         if self.report:
             study.prepare()
@@ -68,6 +66,19 @@ class Study:
             is_whole = study.run()
         _report_study(study)
         return 0 if is_whole else 130
+
+
+def _report_trials(study) -> None:
+    """What was tried, in words and as JSON beside the record."""
+    from mask3d_core.files import write_json
+    from mask3d_core.study.analysis import trials_text, trials_values
+    from mask3d_core.study.record import described
+
+    values = trials_values(study)
+    print(trials_text(values))
+    path = study.record.with_name(study.record.name.removesuffix(".runs.jsonl") + "_trials.json")
+    write_json(path, {**values, **described(study), "command": f"mask3d study {study.config.name} --trials"})
+    print(f"written to {path}")
 
 
 def _report_study(study) -> None:

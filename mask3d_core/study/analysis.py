@@ -245,20 +245,30 @@ def text_of(found: Findings) -> str:
     return "\n".join(lines)
 
 
-def trials_text(study: Study) -> str:
-    """What was tried on validation frames, per start and condition: the score of every choice, the best one marked."""
+def trials_values(study: Study) -> dict[str, Any]:
+    """What was tried on validation frames, as plain JSON values; of each start and condition every choice and its score."""
     config = study.config
-    lines = [f"{config.name}: {config.question}", f"validation frames, {METRIC[config.task]}{'' if config.task == 'segment' else ' with its sign turned'}, "
-             "seed 0 alone; no test frame has been looked at"]
-    width = max(len(label_of(start)) for start in config.starts)
-    for condition in config.conditions:
-        lines.append(f"\n{_headline(config, condition)}; rate/decay/length and score")
-        for start in config.starts:
-            tried = study.trials(start, condition)
-            best = max((value for _, value in tried), default=math.nan)
-            words = "  ".join(f"{c['learning_rate']:g}/{c['layer_decay']:g}/{c['length']:g} {value:.3f}{'*' if value == best else ' '}"
-                              for c, value in tried)
-            lines.append(f"  {label_of(start):{width}}  {words or 'not run yet'}")
+    rows = [{"start": start, "label": label_of(start), "condition": condition, "said": said_of(condition),
+             "tried": [{**choice, "score": value} for choice, value in study.trials(start, condition)]}
+            for condition in config.conditions for start in config.starts]
+    return {"name": config.name, "question": config.question, "metric": METRIC[config.task], "is_frozen": config.freeze == -1,
+            "pretrain_frames": config.pretrain_steps * config.pretrain_batch, "rows": rows}
+
+
+def trials_text(values: dict[str, Any]) -> str:
+    """:func:`trials_values` as a table, the best choice of each start marked."""
+    lines = [f"{values['name']}: {values['question']}",
+             f"{values['metric']}{'' if values['metric'] == 'mIoU' else ' with its sign turned'} on validation frames"
+             f"{', the encoder frozen' if values['is_frozen'] else ''}; one seed; no test frame was looked at"]
+    width = max(len(row["label"]) for row in values["rows"])
+    for said_ in dict.fromkeys(row["said"] for row in values["rows"]):
+        lines.append(f"\n{said_}: rate/decay/length and score")
+        for row in values["rows"]:
+            if row["said"] == said_:
+                best = max((entry["score"] for entry in row["tried"]), default=math.nan)
+                words = "  ".join(f"{e['learning_rate']:g}/{e['layer_decay']:g}/{e['length']:g} {e['score']:.3f}"
+                                  f"{'*' if e['score'] == best else ' '}" for e in row["tried"])
+                lines.append(f"  {row['label']:{width}}  {words or 'not run yet'}")
     return "\n".join(lines)
 
 
@@ -295,11 +305,17 @@ def as_values(found: Findings) -> dict[str, Any]:
     return {"name": config.name, "question": config.question, "endpoint": config.endpoint, "is_exploratory": config.is_exploratory,
             "seeds": found.seeds, "is_whole": found.is_whole, "planned_runs": planned_runs(config), "metric": METRIC[config.task],
             "cells": [{"start": c.start, "label": label_of(c.start), "is_pretrained_here": is_pretrained_here(c.start),
-                       "condition": c.condition, "said": said_of(c.condition), "values": c.values.tolist(), "over_seeds": c.over_seeds.as_dict(),
-                       "trivial": c.trivial, "choice": c.choice, "trials": c.trials} for c in found.cells.values()],
-            "contrasts": [{"reference": config.reference, "other": c.other, "condition": c.condition, "said": said_of(c.condition), "over_seeds": c.over_seeds.as_dict(),
-                           "over_rooms": c.over_rooms.as_dict(), "p": c.p if math.isfinite(c.p) else None,
-                           "p_holm": c.p_holm if math.isfinite(c.p_holm) else None, "verdict": c.verdict} for c in found.contrasts]}
+                       "condition": c.condition, "said": said_of(c.condition), "values": c.values.tolist(),
+                       "over_seeds": c.over_seeds.as_dict(), "trivial": c.trivial, "choice": c.choice, "trials": c.trials}
+                      for c in found.cells.values()],
+            "contrasts": [{"reference": config.reference, "other": c.other, "condition": c.condition, "said": said_of(c.condition),
+                           "over_seeds": c.over_seeds.as_dict(), "over_rooms": c.over_rooms.as_dict(), "p": _finite(c.p),
+                           "p_holm": _finite(c.p_holm), "verdict": c.verdict} for c in found.contrasts]}
 
 
-__all__ = ["Cell", "Contrast", "Findings", "as_values", "findings", "holm", "text_of", "trials_text"]
+def _finite(value: float) -> float | None:
+    """For JSON, which knows no NaN."""
+    return value if math.isfinite(value) else None
+
+
+__all__ = ["Cell", "Contrast", "Findings", "as_values", "findings", "holm", "text_of", "trials_text", "trials_values"]

@@ -48,7 +48,8 @@ class StudyCost:
         """Of the whole study; a chosen length is counted as the longest."""
         config, tune = self.config, self.config.tune
         cells = len(config.starts) * len(config.conditions)
-        trials = cells * (len(tune.learning_rates) * len(tune.layer_decays) + sum(length for length in tune.lengths if length != 1.0))
+        longer = sum(length for length in tune.lengths if length != 1.0)
+        trials = cells * (len(tune.learning_rates) * len(tune.layer_decays) + longer)
         finals = cells * config.seeds * max(tune.lengths)
         return (config.seeds * sum(self.pretrain_seconds.values()) + self.finetune_seconds * (trials + finals)
                 + self.rooms / RENDERED) / self.workers
@@ -57,8 +58,9 @@ class StudyCost:
         """Runs and time as a table."""
         config = self.config
         frames = config.pretrain_steps * config.pretrain_batch
+        what = "folds" if config.folds else "label fractions"
         lines = [f"{config.name}: {config.question}", f"endpoint: {config.endpoint}",
-                 f"{len(config.starts)} starts x {len(config.conditions)} {'folds' if config.folds else 'label fractions'} x {config.seeds} seeds, "
+                 f"{len(config.starts)} starts x {len(config.conditions)} {what} x {config.seeds} seeds, "
                  f"{config.tune.trials} trials each on validation: {planned_runs(config)} runs, {self.workers} at a time"]
         for start, seconds in self.pretrain_seconds.items():
             lines.append(f"  pre-training {label_of(start)}: {frames:,} frames, {self.gflops[start] * frames / 1e3:,.0f} TFLOP, "

@@ -20,7 +20,7 @@ COLORS_SHOWN = "mask3d;ratios=[[0.0,0.8]]"
 frozen probes after 600 steps, before any test room was scored. With a fifth of the colour shown as well (80/80), the encoder of
 colour learned less than nothing; see the README."""
 LABELS = {
-    RANDOM: "random", "mask3d": "Mask3D 80/80", COLORS_SHOWN: "Mask3D 0/80", "mask3d;inputs=[\"rgb\"];ratios=[[0.8,1.0]]": "Mask3D without depth input",
+    RANDOM: "random", "mask3d": "Mask3D 80/80", "mask3d;inputs=[\"rgb\"];ratios=[[0.8,1.0]]": "Mask3D without depth input",
     "rgb-to-depth": "unmasked RGB to depth", "multimae": "RGB + depth targets (MultiMAE-style)", "mae": "MAE",
     "depth-only": "depth only",
 }
@@ -210,9 +210,9 @@ class StudyConfig:
         else:
             data = {"data": str(stores["train"]), "validation_data": str(stores["val"]), "test_data": str(stores["test"]),
                     "label_fraction": condition}
-        return finetune_config(self.task, **data, start=start, shape=model.rgb, patch=model.patch, image_size=model.image_size, head=self.head,
-                               label_seed=seed, freeze=self.freeze, layer_decay=choice["layer_decay"], eval_frames=0, preview=0,
-                               fit=fit, name=f"{self.name}/{self.task}")
+        return finetune_config(self.task, **data, start=start, shape=model.rgb, patch=model.patch, image_size=model.image_size,
+                               head=self.head, label_seed=seed, freeze=self.freeze, layer_decay=choice["layer_decay"],
+                               eval_frames=0, preview=0, fit=fit, name=f"{self.name}/{self.task}")
 
 
 def is_pretrained_here(start: str) -> bool:
@@ -226,8 +226,15 @@ def is_checkpoint(start: str) -> bool:
 
 
 def label_of(start: str) -> str:
-    """What tables call a start."""
-    return LABELS.get(start) or (start if not is_pretrained_here(start) else start.replace("mask3d;", "Mask3D, "))
+    """What tables call a start; ratios are per cent of the colour hidden / of the depth hidden."""
+    if start in LABELS or not is_pretrained_here(start):
+        return LABELS.get(start, start)
+    control, *changes = start.split(";")
+    name = {"mask3d": "Mask3D"}.get(control, LABELS.get(control, control))
+    for change in [change for change in changes if change.startswith("ratios=")]:
+        name += " " + " or ".join("/".join(f"{100 * share:g}" for share in pair) for pair in json.loads(change[7:]))
+        changes.remove(change)
+    return ", ".join([name, *changes])
 
 
 def fingerprint(values: Any) -> str:

@@ -45,4 +45,5 @@ def rooms_of(rooms: RoomsData, part: str, number: int, size: tuple[int, int]) ->
     """The source of one part."""
     views = rooms.train_views if part == "train" else rooms.held_out_views
     return Rooms(count=getattr(rooms, f"{part}_rooms") * views, seed=rooms.seed + number, height=size[0] + SPARE,
-                 width=size[1] + SPARE, views_per_room=views, sensor=rooms.sensor, plain=rooms.plain, desk=rooms.desk, pool="test" if part == "test" else "train")
+                 width=size[1] + SPARE, views_per_room=views, sensor=rooms.sensor, plain=rooms.plain, desk=rooms.desk,
+                 pool="test" if part == "test" else "train")

@@ -18,7 +18,7 @@ from mask3d_core.training.config import to_dict
 
 def described(study: Study) -> dict[str, Any]:
     """Plain JSON values."""
-    results = [r for r in study.results.values() if "seconds" in r]
+    results = study.own_results()
     return {"command": f"mask3d study {study.config.name}", "config": to_dict(study.config), "fingerprint": fingerprint(study.config),
             "date": date.today().isoformat(), "code_version": mask3d_core.__version__,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() and study.device != "cpu" else "cpu",

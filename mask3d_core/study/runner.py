@@ -208,6 +208,16 @@ class Study:
             file.flush()
             os.fsync(file.fileno())
 
+    def own_results(self) -> list[dict[str, Any]]:
+        """The results that are this study's: other records beside its own are read as well."""
+        keys: set[str] = set()
+        try:
+            for _, jobs in self.phases():
+                keys |= {job.key for job in jobs}
+        except Mask3DError:  # later phases follow from results that are not there yet
+            pass
+        return [result for key, result in self.results.items() if key in keys]
+
     def status(self) -> dict[str, int]:
         """How many runs are done, of those that are known so far."""
         done = total = 0
