@@ -25,8 +25,8 @@ LABELS = {
     "depth-only": "depth only",
 }
 SHORT = {"inputs": "model.inputs", "targets": "model.targets", "fusion": "model.fusion", "anchor": "model.anchor",
-         "target": "model.target", "ratios": "mask.ratios", "loss": "loss.kind", "counted": "loss.counted", "normal": "loss.normal",
-         "gradient": "loss.gradient", "multi_scale": "loss.multi_scale"}
+         "target": "model.target", "normalisation": "model.target.normalisation", "ratios": "mask.ratios", "loss": "loss.kind",
+         "counted": "loss.counted", "normal": "loss.normal", "gradient": "loss.gradient", "multi_scale": "loss.multi_scale"}
 """What may stand after a control's name, and the key of the configuration that it changes."""
 
 
@@ -275,8 +275,8 @@ STUDIES: dict[str, StudyConfig] = {
         "factors", "Which choice of ours matters? One factor at a time from the default, read off a frozen encoder.",
         "none: exploratory",
         starts=(RANDOM, COLORS_SHOWN, *(f"{COLORS_SHOWN};{change}" for change in (
-            "loss=l2", "loss=berhu", "counted=all", "fusion=concat_channels", "fusion=concat_tokens", "normal=0.5", "multi_scale=0.5",
-            "gradient=0.5", 'target={"normalisation":"standardised","representation":"log","reference_focal":104.0}'))), **_PROBE),
+            "loss=l2", "loss=berhu", "counted=all", "normalisation=standardised", "fusion=concat_channels", "fusion=concat_tokens",
+            "normal=0.5", "multi_scale=0.5", "gradient=0.5"))), **_PROBE),
     "ratios": StudyConfig(
         "ratios", "How much to hide? RGB ratio by depth ratio, read off a frozen encoder.", "none: exploratory",
         starts=("mask3d", *(f"mask3d;ratios=[[{a},{b}]]" for a in (0.0, 0.4, 0.8, 0.95) for b in (0.4, 0.8, 0.95, 1.0)
