@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,15 @@ SHIPPED = shipped("data", "checkpoints") / "tiny"
 SAMPLE_ROOMS = {"count": 8, "seed": 99, "pool": "test", "views_per_room": 1}  # rooms that no recipe trains on
 
 
-def open_session(frames: str | Path | Any = "", checkpoint: str | Path | dict[str, Any] = "", limit: int = 60,
+def open_session(frames: str | Path | Any = "", checkpoint: str | Path | Sequence[str | Path] | dict[str, Any] = "", limit: int = 60,
                  file: str | Path = "", **state: Any) -> Session:
     """A session over sample rooms and the shipped checkpoint, or over frames and checkpoints of one's own.
 
     Args:
         frames: a recording's folder, a store, a ``Source`` or a list of RGBDFrames; "": what ``mask3d lab --frames`` said,
             else eight rendered rooms.
-        checkpoint: NAME, a run folder, or several as {name: path or model}; "": what ``mask3d lab --checkpoint`` said,
-            else the one that ships.
+        checkpoint: NAME, a run folder, several of them, or several as {name: path or model}; "": what ``mask3d lab
+            --checkpoint`` said, else the one that ships.
         limit: use at most this many frames, evenly spread.
         file: a saved session whose state is taken over; "": what ``mask3d lab --session`` said, if anything.
         state: values of ``SessionState``.
@@ -37,19 +38,30 @@ def open_session(frames: str | Path | Any = "", checkpoint: str | Path | dict[st
         Mask3DError: no such recording, or the shipped checkpoint is not there.
     """
     frames = os.environ.get("MASK3D_FRAMES", "") if isinstance(frames, str) and not frames else frames
-    checkpoint = os.environ.get("MASK3D_CHECKPOINT", "") if isinstance(checkpoint, str) and not checkpoint else checkpoint
+    if isinstance(checkpoint, str) and not checkpoint:
+        checkpoint = os.environ.get("MASK3D_CHECKPOINT", "").split("\n")
     file = file or os.environ.get("MASK3D_SESSION", "")
     if isinstance(frames, (str, Path)):
         frames = open_path(frames) if str(frames) else open_source("rooms", **SAMPLE_ROOMS)
-    if isinstance(checkpoint, (str, Path)):
-        if not str(checkpoint) and not SHIPPED.with_suffix(".safetensors").is_file():
+    if not isinstance(checkpoint, dict):
+        paths = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
+        if not any(map(str, paths)) and not SHIPPED.with_suffix(".safetensors").is_file():
             raise Mask3DError("the shipped checkpoint", "no such file",
                               "It comes with the repository and with the wheel: install again, or pass checkpoint=PATH.", SHIPPED)
-        checkpoint = {"shipped": SHIPPED} if not str(checkpoint) else {Path(checkpoint).name: checkpoint}
+        checkpoint = short_names([path for path in paths if str(path)]) or {"shipped": SHIPPED}
     session = Session(frames, checkpoint, limit, **state)
     if str(file):
         session.load(file)
     return session
+
+
+def short_names(paths: Sequence[str | Path]) -> dict[str, str | Path]:
+    """A name for each path: its last part, and more of it where two would be called the same."""
+    for parts in range(1, 1 + max((len(Path(path).parts) for path in paths), default=0)):
+        named = {"/".join(Path(path).parts[-parts:]): path for path in paths}
+        if len(named) == len(set(map(str, paths))):
+            return named
+    return {str(path): path for path in paths}
 
 
 NOTEBOOKS = shipped("notebooks")
@@ -94,7 +106,7 @@ def lab_settings(place: Path) -> dict[str, str]:
             "JUPYTERLAB_WORKSPACES_DIR": str(place / "workspaces")}
 
 
-def start_lab(folder: str | Path = "lab", frames: str = "", checkpoint: str = "", session: str = "",
+def start_lab(folder: str | Path = "lab", frames: str = "", checkpoint: str | Sequence[str] = "", session: str = "",
               browser: bool = True, arguments: tuple[str, ...] = ()) -> int:
     """Open JupyterLab on the first notebook; returns when it is closed.
 
@@ -114,11 +126,15 @@ def start_lab(folder: str | Path = "lab", frames: str = "", checkpoint: str = ""
         raise Mask3DError("JupyterLab and its widgets", f"no {', '.join(missing)}", "pip install 'mask3d-lab[lab]'")
     folder = Path(folder).resolve()
     copy_notebooks(folder)
-    paths = {"MASK3D_FRAMES": frames, "MASK3D_CHECKPOINT": checkpoint, "MASK3D_SESSION": session}
-    paths = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
-    for name, path in paths.items():
-        if not any(Path(path + ending).exists() for ending in ("", ".safetensors")):
-            raise Mask3DError(f"a path for --{name[7:].lower()}", "nothing there", "Check it.", path)
+    several = [checkpoint] if isinstance(checkpoint, str) else list(checkpoint)
+    paths = {}
+    for name, given in (("frames", [frames]), ("checkpoint", several), ("session", [session])):
+        found = [str(Path(path).resolve()) for path in given if path]
+        for path in found:
+            if not any(Path(path + ending).exists() for ending in ("", ".safetensors")):
+                raise Mask3DError(f"a path for --{name}", "nothing there", "Check it.", path)
+        if found:
+            paths[f"MASK3D_{name.upper()}"] = "\n".join(found)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", *([] if browser else ["--no-browser"]),
                f"--LabApp.default_url=/lab/tree/{START}", *(["--allow-root"] if _is_root() else []), *arguments]
     environment = {**os.environ, **lab_settings(folder / ".lab"), **paths}
@@ -132,4 +148,4 @@ def _is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-__all__ = ["copy_notebooks", "lab_settings", "open_session", "start_lab"]
+__all__ = ["copy_notebooks", "lab_settings", "open_session", "short_names", "start_lab"]

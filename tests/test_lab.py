@@ -1,6 +1,7 @@
 """The way into the lab without a browser: what is said where something is missing, and how JupyterLab is told to be quiet."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,20 @@ def test_frames_checkpoint_and_session_reach_the_notebooks_as_whole_paths(tmp_pa
     assert environment["MASK3D_FRAMES"] == str(tmp_path / "mine")
     assert environment["MASK3D_CHECKPOINT"] == str(tmp_path / "model")
     assert environment["MASK3D_SESSION"] == str(tmp_path / "saved.json")
+
+
+def test_of_several_checkpoints_the_first_is_shown_and_the_others_can_be_set_beside_it(tmp_path, monkeypatch, started):
+    pytest.importorskip("jupyterlab", reason="JupyterLab is not installed (pip install -e '.[lab]')")
+    if not lab.SHIPPED.with_suffix(".safetensors").is_file():
+        pytest.skip("the shipped checkpoint is not here")
+    other = tmp_path / "run: two"
+    other.mkdir()
+    for ending in (".safetensors", ".json"):
+        shutil.copy(lab.SHIPPED.with_suffix(ending), other / f"tiny{ending}")
+    lab.start_lab(tmp_path / "lab", checkpoint=(str(lab.SHIPPED), str(other / "tiny")))
+    monkeypatch.setenv("MASK3D_CHECKPOINT", started[0][1]["MASK3D_CHECKPOINT"])
+    session = lab.open_session()
+    assert list(session.checkpoints) == ["checkpoints/tiny", "run: two/tiny"] and session.state.checkpoint == "checkpoints/tiny"
+    assert lab.short_names(["runs/a", "runs/b"]) == {"a": "runs/a", "b": "runs/b"}
+    with pytest.raises(Mask3DError, match="path for --checkpoint"):
+        lab.start_lab(tmp_path / "lab", checkpoint=(str(lab.SHIPPED), str(tmp_path / "nowhere")))

@@ -32,8 +32,8 @@ class Lab:
 
     frames: str = ""
     """A recording or store that the notebooks open; empty: sample rooms."""
-    checkpoint: str = ""
-    """NAME or a run folder; empty: the checkpoint that ships."""
+    checkpoint: tuple[str, ...] = ()
+    """NAME or a run folder; of several the first is shown and the others can be set beside it; none: the one that ships."""
     session: str = ""
     """A saved session to begin with."""
     folder: Path = Path("lab")
