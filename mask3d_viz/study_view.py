@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,9 @@ def study_figure(values: dict[str, Any], *, theme: str = "light"):
             spine.set_color(muted)
     _scores(left, values, ink, muted, style.SERIES[theme])
     _differences(right, values, muted, style.SERIES[theme], ink)
-    state = "" if values["is_whole"] else f", so far {values['seeds']} seed(s)"
-    figure.suptitle(f"{values['question']}{' (exploratory)' if values['is_exploratory'] else ''}{state}", color=ink, fontsize=14,
-                    fontweight="bold")
+    state = "" if values["is_whole"] else f" (so far {values['seeds']} of the seeds)"
+    title = f"{values['question']}{' (exploratory)' if values['is_exploratory'] else ''}{state}"
+    figure.suptitle(textwrap.fill(title, 95), color=ink, fontsize=14, fontweight="bold")
     return figure
 
 
@@ -65,7 +66,7 @@ def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[st
     axis.set_xticks(range(len(conditions)), [f"labels of {f} of the rooms" if is_share else f for f in conditions])
     axis.set_xlim(-0.5, len(conditions) - 0.5)
     axis.set_ylabel(f"{values['metric']} on test {'rooms' if is_share else 'frames'}", color=ink, fontsize=13)
-    legend = axis.legend(frameon=False, fontsize=12, loc="upper left" if values["metric"] == "mIoU" else "upper right")
+    legend = axis.legend(frameon=False, fontsize=12, loc="best")
     for text in legend.get_texts():
         text.set_color(ink)
 
