@@ -74,6 +74,8 @@ for row in recorded["contrasts"] if recorded else ():
 # value is not known to us; ours begins with noise.)
 
 # %%
+from mask3d_viz import ask
+
 ask("A frozen encoder of colour after Mask3D at 80/80, beside one that was never trained:", "worse",
     choices=("better", "the same", "worse"),
     because="The depth that is shown explains the depth that is hidden. Colour is not needed, so its encoder drifts.")
@@ -97,8 +99,6 @@ picture(trials_image(tried), "validation scores of ten starts; a dash per learni
 # shows how the thing runs. First, what do you expect?
 
 # %%
-from mask3d_viz import ask
-
 ask("Two seeds each. Will the interval over seeds leave out 0?", "hardly ever", choices=("if the mean is large", "hardly ever"),
     because="With two seeds Student's t has one degree of freedom: the interval is 12.7 standard errors to either side.")
 
