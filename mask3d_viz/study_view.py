@@ -27,17 +27,22 @@ def study_figure(values: dict[str, Any], *, theme: str = "light"):
     figure = Figure(figsize=(12.5, 5.0), facecolor=paper, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for axis in (left, right):
-        axis.set_facecolor(paper)
-        axis.tick_params(colors=ink, labelsize=12)
-        for name, spine in axis.spines.items():
-            spine.set_visible(name in ("left", "bottom"))
-            spine.set_color(muted)
+        _dress(axis, colors)
     _scores(left, values, ink, muted, style.SERIES[theme])
     _differences(right, values, muted, style.SERIES[theme], ink)
     state = "" if values["is_whole"] else f" (so far {values['seeds']} of the seeds)"
     title = f"{values['question']}{' (exploratory)' if values['is_exploratory'] else ''}{state}"
     figure.suptitle(textwrap.fill(title, 95), color=ink, fontsize=14, fontweight="bold")
     return figure
+
+
+def _dress(axis, colors: dict[str, str]) -> None:
+    """The theme's paper and ink, and no lines but the two axes."""
+    axis.set_facecolor(colors["paper"])
+    axis.tick_params(colors=colors["ink"], labelsize=12)
+    for name, spine in axis.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(colors["muted"])
 
 
 def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[str, ...]) -> None:
@@ -112,11 +117,7 @@ def trials_figure(values: dict[str, Any], *, theme: str = "light"):
     figure = Figure(figsize=(5.5 + 4.5 * len(conditions), 1.6 + 0.36 * count), facecolor=paper, layout="constrained")
     for axis, said in zip(figure.subplots(1, len(conditions), sharey=True, squeeze=False)[0], conditions, strict=True):
         rows = [row for row in reversed(values["rows"]) if row["said"] == said]
-        axis.set_facecolor(paper)
-        axis.tick_params(colors=ink, labelsize=12)
-        for name, spine in axis.spines.items():
-            spine.set_visible(name in ("left", "bottom"))
-            spine.set_color(muted)
+        _dress(axis, colors)
         for y, row in enumerate(rows):
             scores = [entry["score"] for entry in row["tried"]]
             if scores:
