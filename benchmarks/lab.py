@@ -46,7 +46,7 @@ YARDSTICKS = ("k3d", "plotly")
 STEP = 7  # patches that one move hides
 AIMS = {"mask": 100.0, "prediction": 100.0, "cloud": 150.0}  # ms from the hand to the picture and to the cloud
 FLAGS = ["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader",
+         "--disable-component-update", "--disable-sync",
          "--enable-unsafe-swiftshader"]
 WATCHED = {  # by whom: what is seen to the title of our picture, or to "" for everything drawn by WebGL
     "explore": {"mask": "Depth seen", "prediction": "Prediction", "cloud": ""},

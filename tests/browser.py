@@ -18,7 +18,7 @@ import pytest
 
 WIDGETS = Path(__file__).resolve().parents[1] / "mask3d_viz" / "widgets"
 FLAGS = ["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader",
+         "--disable-component-update", "--disable-sync",
          "--enable-unsafe-swiftshader"]
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>widget</title><style>body { margin: 12px; font: 14px sans-serif }
