@@ -91,7 +91,8 @@ def _differences(axis, values: dict[str, Any], muted: str, series: tuple[str, ..
     reference = label_of[rows[0]["reference"]] if rows else ""
     axis.set_xlabel(f"{reference} minus the other, {values['metric']}" + (" (turned round)" if values["metric"] == "AbsRel" else ""),
                     color=ink, fontsize=13)
-    axis.set_title("95 % over seeds (strong) and over rooms (pale)", color=muted, fontsize=11)
+    drawn_again = "frames" if any(isinstance(row["condition"], str) for row in rows) else "rooms"  # folds of real frames, or rooms
+    axis.set_title(f"95 % over seeds (strong) and over {drawn_again} (pale)", color=muted, fontsize=11)
 
 
 def study_image(values: dict[str, Any], *, theme: str = "light") -> np.ndarray:

@@ -94,6 +94,14 @@ def test_an_impossible_study_is_refused_at_once():
     assert label_of("mask3d;ratios=[[0.0,0.8],[0.5,1]];loss=l2") == "Mask3D 0/80 or 50/100, loss=l2" and label_of("random") == "random"
 
 
+def test_folds_that_are_not_there_are_refused_before_anything_is_rendered(tmp_path, shared_data):
+    real = replace(TINY, folder=str(shared_data / "mosd_learn"), folds=("boxes/*", "stacked/*", "saucers/*"))
+    for config, words in ((real, r"none of saucers/\*"), (replace(real, folder=str(tmp_path / "nowhere")), "no such folder")):
+        with pytest.raises(Mask3DError, match=words):
+            Study(config, tmp_path / "runs" / "real", tmp_path / "real.runs.jsonl", "cpu", workers=0).prepare(show=False)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_plan_says_runs_and_time_and_fits_a_budget():
     cost = measure(TINY, "cpu", workers=2, steps=1)
     assert planned_runs(TINY) == 2 * 1 + 2 * 3 + 2 * 2 and f"{planned_runs(TINY)} runs" in cost.text()
@@ -230,6 +238,10 @@ def test_a_known_difference_is_found(gain, verdict):
         alone = reference.over_seeds
         assert made.over_rooms.high - made.over_rooms.low < 0.5 * (0.9 - 0.3), "rooms are paired"
         assert alone.low < alone.mean < alone.high
+
+
+def test_the_constant_answer_over_all_folds():
+    assert analysis.constant_answer(np.array([80.0, 20.0, 0.0])) == pytest.approx(0.8 / 2), "a class that is nowhere does not count"
 
 
 def test_depth_is_turned_round_so_that_higher_is_better():

@@ -136,7 +136,20 @@ def _joined(config: StudyConfig, folds: list[Cell]) -> Cell:
     rooms = np.concatenate([cell.rooms for cell in folds], axis=1)
     strata = np.concatenate([np.full(cell.rooms.shape[1], k) for k, cell in enumerate(folds)])
     values = np.array([float(score(config.task, summed)) for summed in _stacked(config.task, rooms).sum(axis=0)])
-    return Cell(folds[0].start, ALL, values, rooms, float(np.mean([cell.trivial for cell in folds])), {}, folds[0].trials, strata)
+    trivial = (float(constant_answer(rooms[0].sum(axis=0)[:, 1])) if config.task == "segment"
+               else float(np.mean([cell.trivial for cell in folds])))
+    return Cell(folds[0].start, ALL, values, rooms, trivial, {}, folds[0].trials, strata)
+
+
+def constant_answer(true: np.ndarray) -> np.ndarray:
+    """mIoU of calling everything the most frequent class.
+
+    Args:
+        true: (classes,) how many pixels each class has.
+    """
+    most, counts = int(true.argmax()), np.stack([np.zeros_like(true), true, np.zeros_like(true)], axis=-1)
+    counts[most] = true[most], true[most], true.sum()
+    return score("segment", counts)
 
 
 def _cell(study: Study, start: str, condition: float | str, results: list[dict[str, Any]]) -> Cell:
@@ -281,6 +294,10 @@ def _protocol(found: Findings) -> list[str]:
     lines = [f"{tests}, out of {config.tune.trials} trials for each start; {found.seeds} of {config.seeds} seeds, each with its own "
              f"pre-training, labels and order; {config.pretrain_steps * config.pretrain_batch:,} frames of pre-training for all; the last "
              f"step is scored{'; the encoder is frozen' if config.freeze == -1 else ''}"]
+    chosen = [cell.choice["learning_rate"] for cell in found.cells.values() if cell.choice]
+    at_the_end = sum(rate == max(config.tune.learning_rates) for rate in chosen)
+    if at_the_end:
+        lines.append(f"{at_the_end} of {len(chosen)} choices took the highest rate that was tried; a higher one might do better, for every start")
     return lines + (["favours depth targets by construction"] if config.task == "depth" else [])
 
 

@@ -270,7 +270,7 @@ STUDIES: dict[str, StudyConfig] = {
     "tables": StudyConfig(
         "tables", "Does it help on real frames? Table tops, one type of scene left out in turn.", "none: exploratory",
         folder="../shared/data/mosd_learn", folds=("boxes/*", "stacked/*", "occluded/*", "cylindric/*"), is_exploratory=True,
-        finetune_steps=150, finetune_batch=8, tune=TuneConfig(lengths=(1.0,))),
+        seeds=3, finetune_steps=150, finetune_batch=8, tune=TuneConfig(lengths=(1.0,))),
     "factors": StudyConfig(
         "factors", "Which choice of ours matters? One factor at a time from the default, read off a frozen encoder.",
         "none: exploratory",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mask3d_core.errors import Mask3DError
 from mask3d_core.prepare import PrepareConfig, prepare
+from mask3d_core.sources import Source
 from mask3d_core.sources.opening import open_path
 from mask3d_core.sources.rooms import Rooms
 from mask3d_core.store import Store
@@ -28,17 +30,32 @@ def study_stores(config: StudyConfig, folder: Path, show: bool = True) -> dict[s
         Mask3DError: the real frames are not there.
     """
     size = pretrain_config(config.preset).model.image_size
+    real = opened_folds(config) if config.folder else None  # refused before anything is rendered
     made: dict[str, Path] = {}
     for number, part in enumerate(("train", "val", "test")):
         source = rooms_of(config.rooms, part, number, size)
         made[part] = Path(folder) / f"rooms-{part}-{fingerprint({**source.config.describe(), 'count': source.count})}"
         prepare(source, made[part], PrepareConfig(size[0] + SPARE, size[1] + SPARE, split=part), progress=show)
         Store(made[part])
-    if config.folder:
-        source = open_path(config.folder)
-        made["real"] = Path(folder) / f"real-{fingerprint({**source.describe(), 'size': size})}"
-        prepare(source, made["real"], PrepareConfig(size[0] + SPARE, size[1] + SPARE, split="train"), progress=show)
+    if real is not None:
+        made["real"] = Path(folder) / f"real-{fingerprint({**real.describe(), 'size': size})}"
+        prepare(real, made["real"], PrepareConfig(size[0] + SPARE, size[1] + SPARE, split="train"), progress=show)
     return made
+
+
+def opened_folds(config: StudyConfig) -> Source:
+    """The real frames of a study, every fold of which is there.
+
+    Raises:
+        Mask3DError: no such folder, or a fold that no sequence fits.
+    """
+    source = open_path(config.folder)
+    names = sorted({source.sequence(i) for i in range(len(source))})
+    absent = [fold for fold in config.folds if not any(fnmatchcase(name, fold) for name in names)]
+    if absent:
+        raise Mask3DError("frames of every fold", f"none of {', '.join(absent)}; its sequences are {', '.join(names[:4])}, ...",
+                          "Correct folds, or the folder.", config.folder)
+    return source
 
 
 def rooms_of(rooms: RoomsData, part: str, number: int, size: tuple[int, int]) -> Rooms:
