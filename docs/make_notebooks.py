@@ -18,19 +18,33 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
+from mask3d_viz import style
+
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LARGEST = 500_000  # bytes of a notebook
 WIDEST = 900  # pixels of a stored picture
 KEPT = ("text/plain", "text/markdown", "text/html", "image/png")  # of each output, in a stored notebook
 
 
+# What a legend has to keep to the last bit, however few of its pixels there are, and the pale scale of errors in fine steps.
+RESERVED = (*map(tuple, style.PROVENANCE_COLORS.tolist()), *style.HOLE_COLORS, *style.HIDDEN_COLORS,
+            *(style.rgb(color) for color in style.MODALITY_COLORS.values()),
+            *map(tuple, style.colormap(style.ERROR_COLORMAP)[4::8].tolist()))
+
+
 def smaller(png: str) -> str:
-    """A stored picture in 256 colours and at most 1000 pixels across, where that is smaller; live ones are whole."""
+    """A stored picture in 256 colours and at most 900 pixels across, where that is smaller; live ones are whole.
+
+    The colours of legends are among the 256 as they are; a few pixels of pink would else be given to the nearest grey.
+    """
     whole = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     if whole.width > WIDEST:
         whole = whole.resize((WIDEST, round(whole.height * WIDEST / whole.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    whole.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    few = whole.quantize(256 - len(RESERVED), method=Image.Quantize.MEDIANCUT).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*few[:3 * (256 - len(RESERVED))], *(value for color in RESERVED for value in color)])
+    whole.quantize(palette=palette, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     text = base64.b64encode(buffer.getvalue()).decode()
     return text if len(text) < len(png) else png
 

@@ -19,7 +19,7 @@ from mask3d_core.batches import Batch
 from mask3d_core.errors import ConfigError
 from mask3d_core.masking import Masks, keep_ids
 from mask3d_core.models.mask3d import Mask3D
-from mask3d_core.shapes import Float, Int
+from mask3d_core.shapes import Bool, Float, Int
 
 KNOWN = ("RGB", "depth", "both", "nothing")
 """What is known at a key of the decoder: which modalities' patches are visible there."""
@@ -141,7 +141,8 @@ class EncoderAttention:
         """
         place = (self.ids == patch).nonzero()
         if not len(place):
-            raise ConfigError(f"patch {patch} is hidden from this encoder, so it asks nothing; choose a visible one")
+            raise ConfigError(f"patch {patch} (row by row from 0) is hidden from this encoder, so it asks nothing; choose a "
+                              "visible one")
         row = combine([w[None] for w in self.layers], layer, head)[0, self.prefix + int(place[0, 0])]
         grid = torch.full((self.count,), float("nan"))
         grid[self.ids] = row[self.prefix:].float().cpu()
@@ -149,7 +150,7 @@ class EncoderAttention:
 
     def entropies(self) -> Float[Tensor, "l h"]:
         """Entropy of each layer's heads, 0..1."""
-        return torch.stack([entropy(w[None])[0] for w in self.layers])
+        return _entropies(self.layers)
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,41 @@ class ModelAttention:
             for number, name in enumerate(KNOWN):
                 total[name] += float(weights[self.known == number].nansum())
         return total
+
+    def token_mass(self, patch: int, layer: int = -1, head: int | str = "mean") -> dict[str, dict[str, float]]:
+        """The decoder's attention of one patch, summed by what the tokens are; together 1 (but for head "max").
+
+        Returns:
+            "rgb" and "depth", as far as the decoder has such tokens, to the sums over the patches that are "seen" there
+            and over those that are "hidden" (a target has a token for each of them, another input has none). Empty where
+            the decoder has one token a patch for both (every fusion but ``concat_tokens``).
+
+        Raises:
+            ConfigError: no such layer or head.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for name, weights in self.decoder_of(patch, layer, head).items():
+            if name == "grid":
+                continue
+            is_seen = self.is_seen(name)
+            sums = {"seen": is_seen, "hidden": ~is_seen}
+            found[name] = {what: float(weights[where].nansum()) for what, where in sums.items()
+                           if (where & ~weights.isnan()).any()}
+        return found
+
+    def is_seen(self, modality: str) -> Bool[Tensor, "n"]:
+        """Which patches of a modality, "rgb" or "depth", the model sees."""
+        alone = KNOWN.index("RGB" if modality == "rgb" else "depth")
+        return (self.known == alone) | (self.known == KNOWN.index("both"))
+
+    def entropies(self) -> dict[str, Float[Tensor, "l h"]]:
+        """Entropy of each layer's heads, 0..1, by part: "rgb", "depth" (where something of it is visible), "decoder"."""
+        encoders = {name: part.entropies() for name, part in (("rgb", self.rgb), ("depth", self.depth)) if part is not None}
+        return encoders | {"decoder": _entropies(self.decoder)}
+
+
+def _entropies(layers: Sequence[Float[Tensor, "h q k"]]) -> Float[Tensor, "l h"]:
+    return torch.stack([entropy(w[None])[0] for w in layers])
 
 
 def attention_sizes(model: Mask3D) -> dict[str, tuple[int, int]]:

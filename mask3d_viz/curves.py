@@ -27,7 +27,7 @@ PIXELS_PER_INCH = 144  # twice the size on a page, so that it stays crisp on a f
 TEXT = 11.0  # points; 11 * 144 / 72 = 22 pixels
 
 
-def _chart(height: float, title: str, theme: str, width: float = 8.0):
+def blank_chart(height: float, title: str, theme: str, width: float = 8.0):
     """A figure of so many inches and its one axis in the house's look."""
     from matplotlib.figure import Figure
 
@@ -89,9 +89,24 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
+def cut_to(x: np.ndarray, y: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """The part of a curve between two places, with interpolated ends; None where there is none.
+
+    Args:
+        x: rising, (n,). y: (n,).
+    """
+    low, high = max(low, float(x[0])), min(high, float(x[-1]))
+    if high <= low:
+        return None
+    inside = x[(x > low) & (x < high)]
+    places = np.concatenate([[low], inside, [high]])
+    return places, np.interp(places, x, y)
+
+
 def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mapping[str, str] = ("loss",), *,
                x: str = "step", opponents: Mapping[str, float] | None = None,
-               band: tuple[Numbers, Numbers, Numbers] | None = None, title: str = "",
+               band: tuple[Numbers, Numbers, Numbers] | None = None, ghosts: Mapping[str, tuple[Numbers, Numbers]] | None = None,
+               title: str = "",
                y_label: str = "loss", log_scale: bool = False, theme: str = "light",
                size: tuple[float, float] = (8.0, 4.2)):
     """A run's curve, over the band where such runs lie and the lines it has to pass.
@@ -102,6 +117,7 @@ def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mappi
         x: what to draw them over.
         opponents: name to height of a horizontal dashed line, in the curve's unit.
         band: (x, low, high) of recorded reference runs.
+        ghosts: name to (x, y) of another run's curve, pale and dashed, cut to where this one's are.
         title, y_label: text. log_scale: of the vertical axis.
         theme: "light" or "dark".
         size: (width, height) in inches; letters keep theirs, so that a small chart stays readable.
@@ -113,7 +129,7 @@ def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mappi
         PictureError: none of the keys is in any record.
     """
     names = dict(keys) if isinstance(keys, Mapping) else {key: key for key in keys}
-    figure, axis, colors = _chart(size[1], title, theme, size[0])
+    figure, axis, colors = blank_chart(size[1], title, theme, size[0])
     labels, seen = [], False
     if band is not None:
         axis.fill_between(*(np.asarray(part, float) for part in band), color=colors["line"], linewidth=0,
@@ -139,6 +155,12 @@ def loss_curve(records: Sequence[Mapping[str, Any]], keys: Sequence[str] | Mappi
         found = sorted({key for record in records for key in record})
         raise PictureError(f"records with {' or '.join(names)} over {x}", f"keys {', '.join(found) or 'none'}",
                            "Name a key that the log holds.")
+    reached = [record[x] for record in records if x in record and any(key in record for key in names)]
+    for name, (places, heights) in (ghosts or {}).items():
+        line = cut_to(np.asarray(places, float), np.asarray(heights, float), min(reached), max(reached))
+        if line is not None:
+            axis.plot(*line, color=colors["muted"], alpha=0.6, linewidth=1.6, linestyle=(0, (2, 2)), label="_ghost")
+            labels.append((line[1][-1], name, colors["muted"], False))
     for name, height in (opponents or {}).items():
         axis.axhline(height, color=colors["muted"], linestyle=(0, (5, 3)), linewidth=1.3)
         labels.append((height, name, colors["muted"], False))
@@ -182,7 +204,7 @@ def bar_table(scores: Mapping[str, Any], *, highlight: Sequence[str] = (), metri
     if not known or not set(highlight) <= set(known):
         raise PictureError("at least one score, and highlighted names among them",
                            f"scores {', '.join(known) or 'none'}; highlight {', '.join(highlight)}", "Check the names.")
-    figure, axis, colors = _chart(1.25 + 0.36 * len(known), title, theme)
+    figure, axis, colors = blank_chart(1.25 + 0.36 * len(known), title, theme)
     axis.grid(False, axis="y")
     for row, (name, score) in enumerate(known.items()):
         color = style.SERIES[theme][1] if name in highlight else colors["muted"]
@@ -235,7 +257,7 @@ def error_by_ratio(ratios: Numbers, series: Mapping[str, Sequence[Any]], *, high
     Raises:
         PictureError: a series of another length than the ratios.
     """
-    figure, axis, colors = _chart(4.2, title, theme)
+    figure, axis, colors = blank_chart(4.2, title, theme)
     labels = []
     for place, (name, scores) in enumerate(series.items()):
         if len(scores) != len(ratios):

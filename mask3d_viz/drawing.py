@@ -71,6 +71,22 @@ def ticks_between(low: float, high: float, count: int = 5) -> list[float]:
     return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
+def scale_ticks(low: float, high: float, count: int = 5) -> tuple[list[float], int]:
+    """What stands at a colour bar: at least two numbers, since one alone is no scale.
+
+    Args:
+        low, high: the numbers at its ends, low < high. count: aimed at, 2 or more.
+
+    Returns:
+        Round numbers in [low, high], of finer steps where fewer than two fit, else the two ends; digits behind the point.
+    """
+    for more in (1, 2, 4):
+        ticks = ticks_between(low, high, more * count)
+        if 1 < len(ticks) <= count + 1:
+            return ticks, max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    return [low, high], max(0, 1 - math.floor(math.log10(high - low) + 1e-9))
+
+
 def number(value: float, digits: int) -> str:
     """A number with a proper minus sign."""
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
@@ -99,8 +115,7 @@ def color_bar(limits: tuple[float, float], colormap: str, width: int, *, label: 
     size = max(font_size, style.SMALLEST_FONT)
     font, ink = style.font(size), style.rgb(style.theme(theme)["ink"])
     margin, thick = round(1.6 * size), round(1.1 * size)
-    ticks = ticks_between(low, high, max(2, min(6, width // (5 * size))))
-    digits = max(0, -math.floor(math.log10((ticks[1] - ticks[0]) if len(ticks) > 1 else high - low) + 1e-9))
+    ticks, digits = scale_ticks(low, high, max(2, min(6, width // (5 * size))))
     top = math.ceil(1.5 * size) if label else 2
     bar = style.apply_colormap(np.linspace(low, high, width - 2 * margin), low, high, colormap)
     sheet = blank((top + thick + round(1.9 * size), width), theme)

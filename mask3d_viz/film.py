@@ -12,7 +12,7 @@ import torch
 from mask3d_core.evaluation import OPPONENTS, counted_pixels, depth_metrics
 from mask3d_core.models.patches import patchify
 from mask3d_viz.images import (
-    depth_image, depth_range, error_image, error_limit, masked_color_image, masked_depth_image)
+    depth_image, error_end, error_image, frame_limits, masked_color_image, masked_depth_image, where_never_measured)
 from mask3d_viz.pixels import resize_nearest
 from mask3d_viz.predictions import MAX_DEPTH
 from mask3d_viz.reconstruction import _grid_of
@@ -106,7 +106,7 @@ class FilmMaker:
             count = len(arrays["color"])
         grid = _grid_of(len(hidden_rgb), color.shape[:2])
         hidden_rgb, hidden_depth = hidden_rgb.reshape(grid), hidden_depth.reshape(grid)
-        limits = depth_range(depth, is_valid) if is_valid.any() else (0.5, 4.0)
+        limits = frame_limits(depth, is_valid)
         tile = (round(TILE * color.shape[0] / color.shape[1]), TILE)
         hidden = np.kron(hidden_depth, np.ones((color.shape[0] // grid[0], color.shape[1] // grid[1]), bool))
         still = [masked_color_image(color, hidden_rgb), masked_depth_image(depth, is_valid, hidden_depth, limits)]
@@ -116,7 +116,7 @@ class FilmMaker:
             titles, is_changing = ("RGB seen",), (False,)
             still = still[:1]
         else:
-            made |= {"end": error_limit(prediction, depth, is_valid),
+            made |= {"end": error_end(limits),
                      "rivals": self._rivals(color, depth, is_valid, hidden, hidden_rgb, grid)}
             still.append(depth_image(depth, is_valid, limits))
             titles, is_changing = (*titles, "Prediction", "Error: prediction − truth", "Truth"), (
@@ -139,7 +139,7 @@ class FilmMaker:
         score = _abs_rel(prediction, first)
         words = "nothing hidden was measured in this frame" if score is None else ", ".join(
             [f"AbsRel {score:.3f} over this frame's hidden pixels"] + [f"{RIVALS[k]} {v:.3f}" for k, v in first["rivals"].items()])
-        tiles = [depth_image(prediction, None, first["limits"]),
+        tiles = [where_never_measured(depth_image(prediction, None, first["limits"]), first["is_valid"]),
                  error_image(prediction, first["depth"], first["is_valid"], first["end"])]
         return film_picture([resize_nearest(tile, first["tile"]) for tile in tiles]), words
 

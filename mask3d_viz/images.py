@@ -17,11 +17,30 @@ from mask3d_viz.drawing import blank, color_bar, contact_sheet, paste, text_bloc
 from mask3d_viz.pixels import (PictureError, Pixels, as_picture, cell_edges, grid_to_pixels, hatching,
                                patches_with_depth, save_png, to_numpy, to_png, with_grid)
 
-__all__ = ["PictureError", "color_bar", "contact_sheet", "depth_image", "depth_range", "error_image", "error_limit",
-           "label_image", "label_legend", "masked_color_image", "masked_depth_image", "patches_with_depth", "save_png",
-           "to_png", "with_grid"]
+__all__ = ["PictureError", "color_bar", "contact_sheet", "depth_image", "depth_range", "error_end", "error_image",
+           "frame_limits", "label_image", "label_legend", "marks_legend", "masked_color_image", "masked_depth_image",
+           "patches_with_depth", "save_png", "to_png", "where_never_measured", "with_grid"]
 
 Limits = tuple[float, float]  # metres at the two ends of a colour map
+UNKNOWN_RANGE: Limits = (0.5, 4.0)  # metres, where a frame measured nothing: a room
+MARKS = {"hidden": "hidden from the model", "hole": "never measured", "guessed": "predicted where nothing was measured"}
+"""What the hatchings of a picture mean, as its legend says it."""
+
+
+class Marked(np.ndarray):
+    """A picture, uint8 (H, W, 3), that knows which of ``MARKS`` are in it; whatever is computed from it does not.
+
+    A :class:`~mask3d_viz.widgets.patch_image.PatchImage` that is given one puts their legend under itself.
+    """
+
+    marks: tuple[str, ...] = ()
+
+
+def _marked(image: np.ndarray, **is_there: bool) -> Marked:
+    """The picture with the marks that are there."""
+    found = np.asarray(image).view(Marked)
+    found.marks = tuple(name for name, is_in in is_there.items() if is_in)
+    return found
 
 
 def checked_depth(depth: Pixels, is_valid: Pixels | None, name: str = "depth") -> tuple[np.ndarray, np.ndarray]:
@@ -72,6 +91,14 @@ def depth_range(depth: Pixels, is_valid: Pixels | None = None, *others: Pixels,
     return near - spare, far + spare
 
 
+def frame_limits(depth: Pixels, is_valid: Pixels) -> Limits:
+    """(near, far) metres of all pictures of a frame: its :func:`depth_range`, a room's where nothing was measured.
+
+    Args: as :func:`depth_range`.
+    """
+    return depth_range(depth, is_valid) if to_numpy(is_valid).any() else UNKNOWN_RANGE
+
+
 def depth_image(depth: Pixels, is_valid: Pixels | None = None, limits: Limits | None = None,
                 colormap: str = "inferno_r") -> np.ndarray:
     """Depth in colour, holes hatched.
@@ -83,7 +110,7 @@ def depth_image(depth: Pixels, is_valid: Pixels | None = None, limits: Limits | 
         colormap: one of ``style.DEPTH_COLORMAPS``.
 
     Returns:
-        uint8 (H, W, 3).
+        uint8 (H, W, 3), :class:`Marked`.
     """
     depth, is_valid = checked_depth(depth, is_valid)
     near, far = checked_limits(depth_range(depth, is_valid) if limits is None else limits)
@@ -91,7 +118,8 @@ def depth_image(depth: Pixels, is_valid: Pixels | None = None, limits: Limits | 
         raise PictureError(f"a depth colour map among {', '.join(style.DEPTH_COLORMAPS)}", repr(colormap),
                            "Choose one of them.")
     image = style.apply_colormap(depth, near, far, colormap)
-    return np.where(is_valid[..., None], image, hatching(depth.shape, style.HOLE_COLORS))
+    image = np.where(is_valid[..., None], image, hatching(depth.shape, style.HOLE_COLORS))
+    return _marked(image, hole=not is_valid.all())
 
 
 def checked_limits(limits: Limits) -> Limits:
@@ -103,13 +131,14 @@ def checked_limits(limits: Limits) -> Limits:
     return low, high
 
 
-def _hidden(image: np.ndarray, is_masked: np.ndarray) -> np.ndarray:
+def _hidden(image: np.ndarray, is_masked: np.ndarray, has_holes: bool = False) -> Marked:
     """Draw the hidden patches over a picture: dark, hatched, each with its outline so that they can be counted."""
     size = image.shape[:2]
     cover = hatching(size, style.HIDDEN_COLORS, rising=False)
     if min(np.diff(cell_edges(length, cells)).min() for length, cells in zip(size, is_masked.shape)) >= 6:
         cover = with_grid(cover, is_masked.shape, color=(205, 207, 210), opacity=0.4)
-    return np.where(grid_to_pixels(is_masked, size)[..., None], cover, image)
+    image = np.where(grid_to_pixels(is_masked, size)[..., None], cover, image)
+    return _marked(image, hidden=bool(is_masked.any()), hole=has_holes)
 
 
 def _checked_mask(is_masked: Pixels) -> np.ndarray:
@@ -141,25 +170,13 @@ def masked_depth_image(depth: Pixels, is_valid: Pixels, is_masked: Pixels, limit
     """
     is_masked = _checked_mask(is_masked)
     image = depth_image(depth, is_valid, limits, colormap)
-    return _hidden(image, is_masked & patches_with_depth(is_valid, is_masked.shape))
-
-
-def error_limit(prediction: Pixels, truth: Pixels, is_valid: Pixels, percentile: float = 95.0) -> float:
-    """A round number of metres that bounds most of the errors; the end of a symmetric colour scale.
-
-    Returns:
-        One of 0.01, 0.02, 0.03, 0.05, 0.1, ... metres; 0.1 where nothing was measured.
-    """
-    error, is_valid = signed_error(prediction, truth, is_valid)
-    if not is_valid.any():
-        return 0.1
-    bound = max(float(np.percentile(np.abs(error[is_valid]), percentile)), 0.01)
-    power = 10.0 ** math.floor(math.log10(bound) + 1e-6)
-    return float(round(power * next(f for f in (1, 2, 3, 5, 10) if f * power >= bound * 0.999), 6))
+    return _hidden(image, is_masked & patches_with_depth(is_valid, is_masked.shape), "hole" in image.marks)
 
 
 def error_end(limits: Limits) -> float:
-    """The end of a scale of errors that does not move with the prediction: a tenth of the depth range, in round numbers.
+    """The end of every scale of errors: it does not move with the prediction, so that two of them can be compared.
+
+    A tenth of the depth range, in round numbers; the same on the screen, in a still, in a film and on the living page.
 
     Args:
         limits: (near, far) metres of the frame's pictures.
@@ -168,18 +185,22 @@ def error_end(limits: Limits) -> float:
         metres, at least 0.05, in steps of 0.05.
     """
     near, far = checked_limits(limits)
-    return max(0.05, round(0.1 * (far - near) / 0.05) * 0.05)
+    return max(0.05, round(round(0.1 * (far - near) / 0.05) * 0.05, 6))
 
 
 def where_never_measured(image: np.ndarray, is_valid: Pixels) -> np.ndarray:
-    """A predicted picture whose pixels over the sensor's holes carry the colour of what was never measured.
+    """A predicted picture, pale pink with dark stripes over the sensor's holes: no depth has such a colour.
 
     Args:
         image: uint8 (H, W, 3). is_valid: bool (H, W).
+
+    Returns:
+        uint8 (H, W, 3), :class:`Marked`.
     """
     hole = ~to_numpy(is_valid).astype(bool)
-    tinted = np.rint(0.45 * image + 0.55 * style.PROVENANCE_COLORS[style.NEVER_MEASURED]).astype(np.uint8)
-    return np.where(hole[..., None], tinted, image)
+    cover = hatching(hole.shape, style.GUESSED_COLORS)
+    mixed = np.rint((1 - style.GUESSED_SHARE) * np.asarray(image) + style.GUESSED_SHARE * cover).astype(np.uint8)
+    return _marked(np.where(hole[..., None], mixed, image), guessed=bool(hole.any()))
 
 
 def signed_error(prediction: Pixels, truth: Pixels, is_valid: Pixels) -> tuple[np.ndarray, np.ndarray]:
@@ -198,16 +219,17 @@ def error_image(prediction: Pixels, truth: Pixels, is_valid: Pixels, limit: floa
     Args:
         prediction, truth: (H, W) metres.
         is_valid: bool (H, W), where truth was measured.
-        limit: metres at the two ends, symmetric about 0; by default :func:`error_limit`.
+        limit: metres at the two ends, symmetric about 0; by default the :func:`error_end` of the truth's range.
 
     Returns:
         uint8 (H, W, 3).
     """
     error, is_valid = signed_error(prediction, truth, is_valid)
-    limit = error_limit(prediction, truth, is_valid) if limit is None else float(limit)
+    limit = error_end(frame_limits(truth, is_valid)) if limit is None else float(limit)
     low, high = checked_limits((-limit, limit))
     image = style.apply_colormap(error, low, high, style.ERROR_COLORMAP)
-    return np.where(is_valid[..., None], image, hatching(error.shape, style.HOLE_COLORS))
+    image = np.where(is_valid[..., None], image, hatching(error.shape, style.HOLE_COLORS))
+    return _marked(image, hole=not is_valid.all())
 
 
 def label_image(labels: Pixels, color: Pixels | None = None, *, opacity: float = 0.65,
@@ -250,6 +272,19 @@ def label_legend(names: Sequence[str], width: int, *, colors: np.ndarray | None 
     colors = style.label_colors(len(names)) if colors is None else np.asarray(colors, np.uint8)
     size = max(font_size, style.SMALLEST_FONT)
     return legend(list(zip(names, (np.broadcast_to(c, (size, size, 3)) for c in colors))), width, size, theme)
+
+
+def marks_legend(marks: Sequence[str], width: int, font_size: int = 16, theme: str = "light") -> np.ndarray:
+    """What the hatchings of a picture mean: uint8 (H, width, 3).
+
+    Args:
+        marks: some of ``MARKS``.
+    """
+    box, guess = (font_size, 2 * font_size), style.colormap(style.DEPTH_COLORMAPS[0])[128]
+    swatch = {"hidden": lambda: hatching(box, style.HIDDEN_COLORS, rising=False),
+              "hole": lambda: hatching(box, style.HOLE_COLORS),
+              "guessed": lambda: where_never_measured(np.broadcast_to(guess, (*box, 3)), np.zeros(box, bool))}
+    return legend([(MARKS[name], swatch[name]()) for name in marks], width, font_size, theme)
 
 
 def legend(entries: Sequence[tuple[str, np.ndarray]], width: int, font_size: int, theme: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.evaluation.influence import Influence, measure_influence
 from mask3d_core.frames import Intrinsics
 from mask3d_core.masking import NEVER, visible_count
-from mask3d_viz.images import error_limit
+from mask3d_viz.images import error_end
 from mask3d_viz.packing import pack, pack_bytes, to_steps
 from mask3d_viz.predictions import Predictions, Shown
 from mask3d_viz.session import Session
@@ -29,6 +29,7 @@ STEP = 0.001  # metres of the page's depth, up to 65 m: off by at most half of i
 TOP = 10  # influences kept for each patch
 MOVE_STEP = 1e-4  # metres of a kept influence
 NOBODY = -1  # no influence in this place, or no share
+COST = 10  # of one measured influence, in predictions with their opponents; for the time left
 AHEAD = 2  # rungs with more depth hidden than the session's whose influence is measured by default
 
 
@@ -123,12 +124,12 @@ class Climber:
     def __init__(self, session: Session, ladder: Ladder, step: float = STEP):
         self.session, self.ladder, self.step, self.predictions = session, ladder, step, Predictions(session)
 
-    def climb(self, frame: int, advance: Any = lambda: None) -> LadderFrame:
-        """Every rung of one frame.
+    def climb(self, frame: int, advance: Any = lambda number: None) -> LadderFrame:
+        """Every rung of one frame. Rungs that show the same patches (of a frame without depth, say) are computed once.
 
         Args:
             frame: its number.
-            advance: called once for every place of the ladder and for every measured influence.
+            advance: told 1 for every place of the ladder, and ``COST`` for every influence that is asked for.
 
         Raises:
             ConfigError: nothing is visible where the page begins.
@@ -139,24 +140,31 @@ class Climber:
             raise ConfigError("nothing is visible where the page begins; change the session's ratios before report()")
         first = self.predictions.now()
         cells: list[list[dict[str, Any] | None]] = [[None] * len(ladder.depth) for _ in ladder.rgb]
-        off_by = 0.0
+        off_by, made, moves = 0.0, {}, {}  # by what a prediction is of
         for i, j in ladder.places:
             session.change(rgb_ratio=ladder.rgb[i], depth_ratio=ladder.depth[j])
             if self._sees():
                 shown = self.predictions.now()
-                prediction = shown.reconstruction.prediction
-                steps, step = to_steps(prediction, self.step)
-                off_by = max(off_by, float(np.abs(steps * step - prediction).max()))
-                cells[i][j] = {"prediction": pack(steps), "step": step, "scores": _plain(shown.reconstruction.scores),
-                               "opponents": {name: _plain(s) for name, s in shown.opponents.items()},
-                               "is_scale_assumed": shown.reconstruction.is_scale_assumed}
-            advance()
+                if shown.key not in made:
+                    made[shown.key], off = self._cell(shown)
+                    off_by = max(off_by, off)
+                cells[i][j] = dict(made[shown.key])
+            advance(1)
             if (i, j) in ladder.asked:
                 if cells[i][j] is not None and self._visible_patches() > 1:
-                    found = measure_influence(shown.seen.model, shown.seen.batch, shown.seen.masks)
-                    cells[i][j]["influence"] = pack_influence(found)
-                advance()
+                    if shown.key not in moves:
+                        moves[shown.key] = pack_influence(measure_influence(shown.seen.model, shown.seen.batch, shown.seen.masks))
+                    cells[i][j]["influence"] = moves[shown.key]
+                advance(COST)
         return LadderFrame({**self._frame(first), "cells": cells}, first, off_by)
+
+    def _cell(self, shown: Shown) -> tuple[dict[str, Any], float]:
+        """A prediction as the page has it, and the metres by which rounding to steps moved it at most."""
+        prediction = shown.reconstruction.prediction
+        steps, step = to_steps(prediction, self.step)
+        return {"prediction": pack(steps), "step": step, "scores": _plain(shown.reconstruction.scores),
+                "opponents": {name: _plain(s) for name, s in shown.opponents.items()},
+                "is_scale_assumed": shown.reconstruction.is_scale_assumed}, float(np.abs(steps * step - prediction).max())
 
     def _visible_patches(self) -> int:
         return sum(int((~self.session.is_masked(name)).sum()) for name in self.session.model()[0].config.inputs)
@@ -183,7 +191,7 @@ class Climber:
             painted[name] = pack_bytes(by_hand.tobytes())
         truth, step = to_steps(np.where(r.is_valid, r.depth, 0), self.step)
         return {"name": session.frames.name(state.frame), "limits": list(limits),
-                "error_end": error_limit(r.prediction, r.depth, r.is_valid),
+                "error_end": error_end(limits),
                 "color": pack(np.moveaxis(r.color, -1, 0)), "truth": pack(np.stack([truth, r.is_valid])), "step": step,
                 "intrinsics": [float(v) for v in r.intrinsics], "ranks": ranks, "hidden": hidden, "painted": painted}
 
@@ -219,5 +227,5 @@ def _plain(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in scores.items() if math.isfinite(value)}
 
 
-__all__ = ["DEPTH_RATIOS", "MOVE_STEP", "RGB_RATIOS", "STEP", "TOP", "Climber", "Ladder", "LadderFrame",
+__all__ = ["COST", "DEPTH_RATIOS", "MOVE_STEP", "RGB_RATIOS", "STEP", "TOP", "Climber", "Ladder", "LadderFrame",
            "pack_influence", "silent_copy"]

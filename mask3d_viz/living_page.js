@@ -65,12 +65,13 @@ function setAll(model, values) {
 
 function showFrame(frame) {
   const bar = { bar_palette: viewOf(palettes.depth), bar_range: frame.packed.limits, bar_unit: "m" };
+  const marks = frame.measured.length < PIXELS ? ["hole"] : [];
   setAll(pictures.rgb, { pixels: viewOf(frame.color) });
-  setAll(pictures.depth, { pixels: viewOf(frame.truthPicture), ...bar });
-  setAll(pictures.truth, { pixels: viewOf(frame.truthPicture), ...bar });
+  setAll(pictures.depth, { pixels: viewOf(frame.truthPicture), marks, ...bar });
+  setAll(pictures.truth, { pixels: viewOf(frame.truthPicture), marks, ...bar });
   setAll(pictures.prediction, bar);
   const end = frame.packed.error_end;
-  setAll(pictures.error, { bar_palette: viewOf(palettes.error), bar_range: [-end, end], bar_unit: "m" });
+  setAll(pictures.error, { marks, bar_palette: viewOf(palettes.error), bar_range: [-end, end], bar_unit: "m" });
   for (const name of MODALITIES) {
     setAll(pictures[name], { rank: viewOf(frame.ranks[name]), painted: viewOf(frame.painted[name]) });
   }
@@ -93,7 +94,9 @@ function showPrediction() {
   const { frame, cell } = now;
   const assumed = cell?.packed.is_scale_assumed ? "scale assumed: no depth seen" : "";
   const note = cell ? assumed : "nothing is visible to predict from";
-  setAll(pictures.prediction, { pixels: viewOf(cell ? depthPicture(cell.prediction, frame) : frame.holes), note });
+  const drawn = cell ? overHoles(depthPicture(cell.prediction, frame), frame) : frame.holes;
+  const marks = !cell ? ["hole"] : frame.measured.length < PIXELS ? ["guessed"] : [];
+  setAll(pictures.prediction, { pixels: viewOf(drawn), note, marks });
   setAll(pictures.error, { pixels: viewOf(cell ? errorPicture(cell.prediction, frame) : frame.holes), note: cell ? "" : note });
 }
 

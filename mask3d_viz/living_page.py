@@ -25,7 +25,7 @@ from mask3d_viz import style
 from mask3d_viz.clouds import provenance
 from mask3d_viz.depth_clouds import MODES, SAME_PIXELS
 from mask3d_viz.ratio_view import OPPONENT_WORDS
-from mask3d_viz.ladder import Climber, Ladder, LadderFrame, silent_copy
+from mask3d_viz.ladder import COST, Climber, Ladder, LadderFrame, silent_copy
 from mask3d_viz.packing import pack
 from mask3d_viz.pixels import hatching, to_png, write_whole
 from mask3d_viz.reconstruction import cloud_stills, panel
@@ -60,7 +60,7 @@ def report(session: Session, path: str | Path, frames: Sequence[int] | None = No
             at the session's ratios and at the two next depth ratios; () for none.
         date: printed on the page as given; "": none.
         max_bytes: of the file.
-        show_progress: a bar with the time left.
+        show_progress: a bar with rate and time left. Stopping (Ctrl-C, or the notebook's square) writes nothing.
 
     Returns:
         The path written.
@@ -74,9 +74,10 @@ def report(session: Session, path: str | Path, frames: Sequence[int] | None = No
     ladder = Ladder.of(session, rgb_ratios, depth_ratios, influence)
     chosen, needed = _frames(session, frames)
     climber, climbed, size = Climber(silent_copy(session), ladder), [], 0
-    with Bar("living page", len(chosen) * (len(ladder.places) + len(ladder.asked)), unit="prediction",
+    with Bar("living page", len(chosen) * (len(ladder.places) + COST * len(ladder.asked)), unit="prediction",
              show=show_progress) as bar:
-        for number in chosen:
+        for place, number in enumerate(chosen):
+            bar.note(f"frame {place + 1} of {len(chosen)}")
             climbed.append(climber.climb(number, bar.advance))
             size += len(json.dumps(climbed[-1].data))
             if size > max_bytes and len(climbed) > needed:
@@ -124,7 +125,7 @@ def page_html(session: Session, ladder: Ladder, frames: list[LadderFrame], title
     read = lambda name: package.joinpath(name).read_text(encoding="utf-8")  # noqa: E731
     styles = "\n".join((page_theme(), *(read(f"widgets/{name}.css") for name in ("patch_image", "point_cloud")),
                         read("living_page.css")))
-    parts = {"TITLE": html.escape(title), "STYLE": styles, "STILL": _still(frames[0]),
+    parts = {"TITLE": html.escape(title), "STYLE": styles, "STILL": _still(frames[0], session.state.colormap),
              "TRIES": _tries(ladder, frames[0]), "FACTS": facts(_facts(session, ladder, frames, date)),
              "DATA": json.dumps(page_data(session, ladder, frames), ensure_ascii=False, allow_nan=False,
                                 separators=(",", ":")).replace("</", "<\\/"),
@@ -183,6 +184,7 @@ def page_data(session: Session, ladder: Ladder, frames: list[LadderFrame]) -> di
             "arrow_colors": style.MODALITY_COLORS, "palettes": {"depth": _base64(style.colormap(state.colormap).tobytes()),
                          "error": _base64(style.colormap(style.ERROR_COLORMAP).tobytes())},
             "hole": pack(np.moveaxis(hatching(size, style.HOLE_COLORS), -1, 0)),
+            "guessed": pack(np.moveaxis(hatching(size, style.GUESSED_COLORS), -1, 0)), "guessed_share": style.GUESSED_SHARE,
             "picture": _traits(picture, "pixels"), "frames": packed,
             "cloud": _traits(clouds[0], *(f"{name}_{k}" for name in POINT_ARRAYS for k in "01"))}
 
@@ -224,11 +226,12 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(bytes(content)).decode()
 
 
-def _still(frame: LadderFrame) -> str:
+def _still(frame: LadderFrame, colormap: str) -> str:
     """What is shown where no script runs: panel, clouds, numbers."""
-    r = frame.shown.reconstruction
+    r, limits = frame.shown.reconstruction, tuple(frame.data["limits"])
     words = f"{r.ratios[0]:.0%} of the colour patches and {r.ratios[1]:.0%} of the depth patches are hidden."
-    return (figure(to_png(panel(r, width=1400)), "Colour seen, depth seen, prediction, truth and error", words)
+    pictures = to_png(panel(r, width=1400, limits=limits, colormap=colormap))
+    return (figure(pictures, "Colour seen, depth seen, prediction, truth and error", words)
             + figure(to_png(cloud_stills(r, mode="provenance", size=(360, 560))), "Truth and prediction as point clouds",
                      "Truth and prediction in space, coloured by where each point comes from."))
 

@@ -67,11 +67,12 @@ function remembered(key, build) {
 }
 
 const holes = () => remembered("holes", async () => interleaved(await unpack(DATA.hole, 3)));
+const guesses = () => remembered("guesses", async () => interleaved(await unpack(DATA.guessed, 3)));
 
 const frameOf = (number) => remembered(`frame ${number}`, async () => {
   const packed = DATA.frames[number], truth = await unpack(packed.truth, 2);
   const numbers = async (base64, Kind) => new Kind((await inflate(base64)).buffer);
-  const frame = { number, packed, color: interleaved(await unpack(packed.color, 3)), holes: await holes(),
+  const frame = { number, packed, color: interleaved(await unpack(packed.color, 3)), holes: await holes(), guessed: await guesses(),
                   truth: inMetres(truth.subarray(0, PIXELS), packed.step), isValid: Uint8Array.from(truth.subarray(PIXELS)),
                   ranks: {}, painted: {}, pixel: Uint32Array.from({ length: PIXELS }, (_, i) => i) };
   for (const name of MODALITIES) {
@@ -94,6 +95,15 @@ const cellOf = (number, i, j) => remembered(`cell ${number} ${i} ${j}`, async ()
 });
 
 // ---- what follows from them
+
+// A prediction over what was never measured, as images.where_never_measured.
+function overHoles(picture, frame) {
+  const { guessed } = frame, share = DATA.guessed_share;
+  for (let i = 0; i < picture.length; i++) {
+    if (!frame.isValid[Math.floor(i / 3)]) picture[i] = Math.round((1 - share) * picture[i] + share * guessed[i]);
+  }
+  return picture;
+}
 
 function colored(values, low, high, palette, isShown, other) {
   const rgb = new Uint8Array(3 * PIXELS), scale = 255 / (high - low);

@@ -14,6 +14,8 @@ from mask3d_viz.drawing import blank
 from mask3d_viz.pixels import to_png
 
 WIDTH, HEIGHT = 800, 112
+LETTERS = 12.5  # of WIDTH; where there is less room than LEAST the map is moved sideways, not made smaller
+LEAST = round(WIDTH * style.SMALLEST_FONT / LETTERS)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def _ends(start: Part, end: Part) -> tuple[float, float, float, float]:
 
 
 def architecture_svg(here: str = "") -> str:
-    """The map as SVG in the reader's theme (JupyterLab's colours, or a page's own).
+    """The map as SVG in the reader's theme (JupyterLab's colours, or a page's own), in a box that scrolls sideways.
+
+    Its letters are never smaller than ``style.SMALLEST_FONT`` pixels.
 
     Args:
         here: a part of ``PARTS`` or a group of ``GROUPS`` to light; "": none.
@@ -92,10 +96,11 @@ def architecture_svg(here: str = "") -> str:
                      f' stroke-width="{2.2 if part.is_kept and name == "rgb encoder" else 1.2}"{dash}/>'
                      f'<g fill="{color}" font-weight="400">{words}</g>')
     said = f"{SAID}. You are here: {', '.join(lit)}." if lit else f"{SAID}."
-    return (f'<svg role="img" aria-label="{escape(said)}" viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width:{WIDTH}px;width:100%;'
-            f'height:auto;display:block" font-size="12.5" text-anchor="middle" font-family="system-ui, Noto Sans, DejaVu Sans, '
-            f'sans-serif">{"".join(parts)}<text x="376" y="107" font-size="12" fill="{ink}" fill-opacity=".8" '
-            f'text-anchor="start">dashed: thrown away after pre-training</text></svg>')
+    return (f'<div style="overflow-x:auto;width:100%;contain:inline-size"><svg role="img" aria-label="{escape(said)}" '
+            f'viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width:{WIDTH}px;min-width:{LEAST}px;width:100%;height:auto;display:block" '
+            f'font-size="{LETTERS}" text-anchor="middle" font-family="system-ui, Noto Sans, DejaVu Sans, sans-serif">'
+            f'{"".join(parts)}<text x="376" y="107" fill="{ink}" fill-opacity=".8" text-anchor="start">dashed: thrown away after '
+            'pre-training</text></svg></div>')
 
 
 def architecture_image(here: str = "", theme: str = "light", scale: int = 2) -> np.ndarray:

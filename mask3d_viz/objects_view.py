@@ -15,6 +15,7 @@ from mask3d_viz.pixels import PictureError, as_picture, hatching, resize_smooth
 WIDTH = 480  # pixels that a picture is enlarged to before text is set on it
 SHOWN = 0.5  # objects of a lower score are counted in the caption, not drawn
 TINT = 0.45
+OUTLINE = ((25, 227, 255), (17, 19, 22))  # in and around an outlined object
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e6b800", "#56b4e9", "#8a5fbf", "#7a4f1d")  # of neighbouring objects
 
 
@@ -73,6 +74,29 @@ def objects_image(color: np.ndarray, ids: np.ndarray, boxes: np.ndarray, words: 
             ink = (255, 255, 255) if np.dot(hue, (0.3, 0.59, 0.11)) < 140 else (16, 16, 16)
             draw.text((place[0] + 4, (place[1] + place[3]) / 2), word, font=font, fill=ink, anchor="lm")
     return np.asarray(drawn)
+
+
+def outlined(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """A picture with a line of one pixel around an object, light inside and dark outside: seen on any colours.
+
+    Args:
+        image: uint8 (H, W, 3).
+        pixels: of the object, bool (H, W).
+
+    Raises:
+        PictureError: sizes that do not fit.
+    """
+    drawn, pixels = image.copy(), np.asarray(pixels)
+    if hasattr(image, "marks"):  # what is hatched in it stays so
+        drawn.marks = image.marks
+    if pixels.shape != image.shape[:2]:
+        raise PictureError(f"an object's pixels of the picture's size {image.shape[:2]}", str(pixels.shape), "Resize one.")
+    around = np.pad(pixels, 1, mode="edge")
+    beside = [around[1 + dy:1 + dy + pixels.shape[0], 1 + dx:1 + dx + pixels.shape[1]]
+              for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))]
+    drawn[pixels & ~np.logical_and.reduce(beside)] = OUTLINE[0]
+    drawn[~pixels & np.logical_or.reduce(beside)] = OUTLINE[1]
+    return drawn
 
 
 def enlarged_size(size: tuple[int, int], width: int = WIDTH) -> tuple[int, int]:

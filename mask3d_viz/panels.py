@@ -9,9 +9,10 @@ import numpy as np
 
 from mask3d_viz import style
 from mask3d_viz.drawing import blank, color_bar, number, paste, text_block
-from mask3d_viz.images import (Limits, checked_depth, depth_image, depth_range, error_image, error_limit, legend,
-                               masked_color_image, masked_depth_image, patches_with_depth)
-from mask3d_viz.pixels import PictureError, Pixels, as_picture, hatching, resize_nearest, resize_smooth, to_numpy
+from mask3d_viz import images
+from mask3d_viz.images import (Limits, checked_depth, depth_image, error_image, frame_limits, marks_legend,
+                               masked_color_image, masked_depth_image, patches_with_depth, where_never_measured)
+from mask3d_viz.pixels import PictureError, Pixels, as_picture, resize_nearest, resize_smooth, to_numpy
 
 SCORE_NAMES = {"abs_rel": "AbsRel", "absrel": "AbsRel", "delta1": "δ1", "rmse": "RMSE", "mae": "MAE"}
 SCORE_UNITS = {"RMSE": " m", "MAE": " m"}
@@ -54,8 +55,8 @@ def reconstruction_panel(
         scores: for example {"AbsRel": 0.043, "delta1": 0.97}, shown under the prediction.
         scores_over: which pixels the scores count; said under the panel.
         title: above the panel. note: a further sentence below.
-        limits: (near, far) metres; by default the truth's, or the prediction's where there is no truth.
-        error_end: metres at the ends of the error scale; by default :func:`error_limit`.
+        limits: (near, far) metres; by default :func:`~mask3d_viz.images.frame_limits` of the truth.
+        error_end: metres at the ends of the error scale; by default :func:`~mask3d_viz.images.error_end` of the limits.
         colormap: one of ``style.DEPTH_COLORMAPS``.
         layout: "row" (five side by side: a page, a README) or "grid" (three by two: a projector).
         width: of the panel, pixels.
@@ -77,7 +78,7 @@ def reconstruction_panel(
                                       to_numpy(is_masked_depth), tile_width, limits, error_end, colormap,
                                       scores_line(scores))
     legend_width = width - 2 * gap if layout == "row" else tile_width
-    below = _legend(limits, error_end, colormap, legend_width, size, theme, side_by_side=layout == "row")
+    below = _legend(limits, error_end, colormap, legend_width, size, theme, _marks(is_valid), side_by_side=layout == "row")
     said = ("Prediction: measured depth is pasted in where depth patches were visible."
             if is_pasted else "Prediction: the model's own depth at every pixel, no measured depth pasted in.")
     said += f" Scores over {scores_over}." if scores else ""
@@ -100,7 +101,7 @@ def comparison_panel(
         predictions: (H, W) metres each, A's and B's. names: of the two.
         is_pasted: whether they hold measured depth where patches were visible.
         scores: of A and of B over the same pixels, shown under them. note: a further sentence below.
-        error_end: metres at the ends of the error scale; by default the larger :func:`error_limit` of the two.
+        error_end: as in :func:`reconstruction_panel`.
 
     Returns:
         uint8 (height, width, 3): colour seen, depth seen, both predictions; truth, both errors, scales.
@@ -110,8 +111,6 @@ def comparison_panel(
     """
     gap, size = max(4, round(width * 0.012)), max(style.SMALLEST_FONT, round(width * 0.0125))
     tile_width = (width - 5 * gap) // 4
-    if error_end is None:
-        error_end = max(error_limit(prediction, depth, is_valid) for prediction in predictions)
     masks = to_numpy(is_masked_color), to_numpy(is_masked_depth)
     both = []
     for prediction, one in zip(predictions, scores, strict=True):
@@ -122,7 +121,7 @@ def comparison_panel(
                                                                                  tiles[4].caption))
              for tiles, name in zip(both, names, strict=True)]
     ordered = [*both[0][:2], named[0][0], named[1][0], both[0][3], named[0][1], named[1][1]]
-    below = _legend(limits, error_end, colormap, tile_width, size, theme, side_by_side=False)
+    below = _legend(limits, error_end, colormap, tile_width, size, theme, _marks(is_valid), side_by_side=False)
     said = ("Measured depth is pasted into both predictions where depth patches were visible." if is_pasted
             else "Both predictions are the models' own depth at every pixel.")
     said += " Scores over the hidden measured pixels of A." if any(scores) else ""
@@ -141,8 +140,8 @@ def _tiles(color, depth, is_valid, prediction, is_masked_color, is_masked_depth,
         raise PictureError(f"colour and prediction of the depth's size {depth.shape}",
                            f"colour {color.shape[:2]}, prediction {prediction.shape}", "Resize the frame first.")
     if limits is None:
-        limits = depth_range(depth, is_valid) if is_valid.any() else depth_range(prediction)
-    error_end = error_limit(prediction, depth, is_valid) if error_end is None else error_end
+        limits = frame_limits(depth, is_valid)
+    error_end = images.error_end(limits) if error_end is None else error_end
     is_measured = patches_with_depth(is_valid, is_masked_depth.shape)
     seen_color, seen_depth = int((~is_masked_color).sum()), int((~is_masked_depth & is_measured).sum())
     holes = 1 - is_valid.mean()
@@ -155,7 +154,7 @@ def _tiles(color, depth, is_valid, prediction, is_masked_color, is_masked_depth,
              f"{seen_color} of {is_masked_color.size} patches"),
         Tile(masked_depth_image(depth, is_valid, is_masked_depth, limits, colormap), "Depth seen",
              f"{seen_depth} of {int(is_measured.sum())} patches" if is_measured.any() else "nothing measured"),
-        Tile(depth_image(prediction, None, limits, colormap), "Prediction", scores),
+        Tile(where_never_measured(depth_image(prediction, None, limits, colormap), is_valid), "Prediction", scores),
         Tile(depth_image(depth, is_valid, limits, colormap), "Truth",
              f"{100 * holes:.{0 if holes >= 0.01 else 2}f} % never measured" if holes else "measured everywhere"),
         Tile(error_image(prediction, depth, is_valid, error_end), "Error",
@@ -164,7 +163,12 @@ def _tiles(color, depth, is_valid, prediction, is_masked_color, is_masked_depth,
     return tiles, limits, error_end
 
 
-def _legend(limits: Limits, error_end: float, colormap: str, width: int, size: int, theme: str,
+def _marks(is_valid: Pixels) -> tuple[str, ...]:
+    """What the legend explains; what was never measured only where there is such a pixel."""
+    return ("hidden",) if to_numpy(is_valid).all() else ("hidden", "hole", "guessed")
+
+
+def _legend(limits: Limits, error_end: float, colormap: str, width: int, size: int, theme: str, marks: tuple[str, ...],
             side_by_side: bool) -> np.ndarray:
     """The two scales in metres, and what the hatching means."""
     gap = 2 * size
@@ -172,9 +176,7 @@ def _legend(limits: Limits, error_end: float, colormap: str, width: int, size: i
     bars = [color_bar(limits, colormap, each, label="Depth in metres", font_size=size, theme=theme),
             color_bar((-error_end, error_end), style.ERROR_COLORMAP, each, label="Error in metres",
                       ends=("too near", "too far"), font_size=size, theme=theme)]
-    box = (size, 2 * size)
-    keys = legend([("hidden from the model", hatching(box, style.HIDDEN_COLORS, rising=False)),
-                   ("never measured", hatching(box, style.HOLE_COLORS))], width - round(1.6 * size), size, theme)
+    keys = marks_legend(marks, width - round(1.6 * size), size, theme)
     bars_tall = bars[0].shape[0] if side_by_side else 2 * bars[0].shape[0] + size // 2
     sheet = blank((bars_tall + size // 2 + keys.shape[0], width), theme)
     paste(sheet, bars[0], 0, 0)

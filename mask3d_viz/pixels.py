@@ -151,6 +151,17 @@ def with_grid(image: np.ndarray, grid: tuple[int, int], color: tuple[int, int, i
     return drawn
 
 
+def patch_words(patch: int, grid: tuple[int, int]) -> str:
+    """How a reader is told which patch it is: "row 9, column 11", counted from 1.
+
+    Args:
+        patch: number, row by row from 0.
+        grid: (rows, columns) of patches.
+    """
+    row, column = divmod(int(patch), grid[1])
+    return f"row {row + 1}, column {column + 1}"
+
+
 def resize_nearest(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Nearest neighbour to (height, width): depth, labels and masks are never averaged."""
     rows = (np.arange(size[0]) * picture.shape[0] + picture.shape[0] // 2) // size[0]

@@ -28,6 +28,7 @@ from mask3d_viz.session import Session
 CACHED = 64
 MAX_DEPTH = 10.0  # metres; truth beyond is not scored
 SHOWN_OPPONENTS = tuple(OPPONENTS)  # all: the best of them is called the best
+SEE_COLOR = ("color_guided",)  # of them; the others' scores hang on the depth mask alone
 METRICS = ("abs_rel", "rmse", "mae", "delta1")
 _tokens: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
 _counter, _counting = itertools.count(), threading.Lock()
@@ -105,13 +106,15 @@ class Predictions:
         self.session, self.with_opponents = session, with_opponents
         self._cache: OrderedDict[tuple, Shown] = OrderedDict()
         self._opponents: OrderedDict[tuple, dict] = OrderedDict()
+        self._of_depth: OrderedDict[tuple, dict] = OrderedDict()
 
-    def now(self, checkpoint: str | None = None, judge: bool = True) -> Shown:
+    def now(self, checkpoint: str | None = None, judge: bool = True, color_source: str | None = None) -> Shown:
         """The prediction of the state as it is.
 
         Args:
             checkpoint: another model than the state's.
             judge: with its opponents beside it; they take longer than the prediction, so a view shows that first.
+            color_source: another colour than the state's, one of ``COLOR_SOURCES``.
 
         Raises:
             ConfigError: nothing visible at all, or a model without a depth target.
@@ -126,12 +129,13 @@ class Predictions:
                                   "here; what its RGB encoder knows is in explore_features(session)")
             batch, masks = session.batch(), session.masks()
             ratios, seed = (state.rgb_ratio, state.depth_ratio), state.seed
-            key = (model_token(model), state.frame, masks.rgb.numpy().tobytes(), masks.depth.numpy().tobytes(), state.color_source)
+            source = state.color_source if color_source is None else color_source
+            key = (model_token(model), state.frame, masks.rgb.numpy().tobytes(), masks.depth.numpy().tobytes(), source)
             if key in self._cache:
                 self._cache.move_to_end(key)
                 shown = self._cache[key]
                 return self.judge(shown) if judge else shown
-            color = self._color(batch, state.color_source)
+            color = self._color(batch, source)
             label = session.frames.name(state.frame)
         began = time.perf_counter()
         with torch.inference_mode():
@@ -144,7 +148,7 @@ class Predictions:
             masks = replace(masks, depth=torch.ones_like(masks.depth))
         counted = counted_pixels(batch.depth, batch.is_valid, hidden, MAX_DEPTH)
         made = Reconstruction(
-            (color[0].permute(1, 2, 0) * 255).round().byte().numpy(), batch.depth[0].numpy(), output.depth[0].numpy(),
+            _as_picture(color), batch.depth[0].numpy(), output.depth[0].numpy(),
             batch.is_valid[0].numpy(), masks.rgb[0].view(grid).numpy(), masks.depth[0].view(grid).numpy(),
             batch.intrinsics[0].numpy(), _scores(output.depth, batch, counted), bool(output.space.is_scale_assumed[0]),
             ratios, seed, label)
@@ -166,6 +170,18 @@ class Predictions:
             while len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
 
+    def color(self, source: str | None = None) -> np.ndarray:
+        """The colour that the model would see in the state as it is, before it is masked: uint8 (H, W, 3).
+
+        Args:
+            source: another than the state's, one of ``COLOR_SOURCES``.
+
+        Raises:
+            ConfigError: another frame's is asked for and there is none.
+        """
+        with self.session.lock:
+            return _as_picture(self._color(self.session.batch(), source or self.session.state.color_source))
+
     def _color(self, batch: Batch, source: str) -> torch.Tensor:
         """The colour that the model sees: its own, or a counterfactual."""
         if source == "grey":
@@ -185,8 +201,15 @@ class Predictions:
             known = batch.is_valid & ~to_pixels(seen.masks.depth, config.grid, config.patch)
             if known.any():
                 shown = ~to_pixels(seen.masks.rgb, config.grid, config.patch)
-                found = {name: _scores(OPPONENTS[name](batch.depth, known, seen.color, shown), batch, seen.counted)
-                         for name in SHOWN_OPPONENTS}
+                of_depth = self._of_depth.setdefault((key[0], key[1], key[3]), {})  # model, frame, depth mask
+                found = {}
+                for name in SHOWN_OPPONENTS:
+                    known_of = found if name in SEE_COLOR else of_depth
+                    if name not in known_of:
+                        known_of[name] = _scores(OPPONENTS[name](batch.depth, known, seen.color, shown), batch, seen.counted)
+                    found[name] = known_of[name]
+                while len(self._of_depth) > CACHED:
+                    self._of_depth.popitem(last=False)
             else:
                 found = self._of_mean_map(seen)
             self._opponents[key] = found
@@ -203,6 +226,11 @@ class Predictions:
         size = tuple(seen.frame.depth.shape[1:])
         guess = MeanMap(values, seen.model.config.target.reference_focal, 0).predict(seen.frame.intrinsics, size)
         return {MEAN_MAP: _scores(guess, seen.frame, seen.counted)}
+
+
+def _as_picture(color: torch.Tensor) -> np.ndarray:
+    """Colour (1, 3, H, W) in 0..1 as uint8 (H, W, 3)."""
+    return (color[0].permute(1, 2, 0) * 255).round().byte().numpy()
 
 
 def _scores(prediction: torch.Tensor, batch: Batch, counted: torch.Tensor) -> dict[str, float]:

@@ -84,10 +84,10 @@ def map_view(found: RatioMap, metric: str = "abs_rel", mode: str = ERROR) -> Map
         readouts[at] = readout(found, place, metric)
         if state == SCORED and against is not None:
             differences[place] = against.difference.mean * factor
+            marks[at] = _LETTERS[against.best]
+            met.add(against.best)
             if mode == DIFFERENCE:
                 hatches[place] = AHEAD if against.is_ahead else (LOSES if against.is_sure else BEHIND)
-                marks[at] = _LETTERS[against.best]
-                met.add(against.best)
     shown = values if mode == ERROR else differences
     for at, value in enumerate(shown.ravel()):
         if math.isfinite(value):
@@ -98,8 +98,7 @@ def map_view(found: RatioMap, metric: str = "abs_rel", mode: str = ERROR) -> Map
     colors = _spread_to_unknown(colors.astype(np.uint8), np.isfinite(shares), kinds == KINDS.index(UNKNOWN))
     words = METRIC_WORDS[metric]
     is_better_low = METRICS[metric].lower_is_better
-    legend = "" if mode == ERROR else "; ".join(
-        [f"{_LETTERS[n]} {OPPONENT_WORDS[n]}" for n in OPPONENT_WORDS if n in met])
+    legend = "; ".join([f"{_LETTERS[n]} {OPPONENT_WORDS[n]}" for n in OPPONENT_WORDS if n in met])
     title = f"{words}, {'lower' if is_better_low else 'higher'} is better" if mode == ERROR else f"{words}: {mode}"
     return MapView(colors, kinds, hatches, texts, marks, readouts, [f"{100 * r:.3g}" for r in found.depth_ratios],
                    [f"{100 * r:.3g}" for r in found.rgb_ratios], title, words, palette, ticks,

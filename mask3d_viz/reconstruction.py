@@ -13,7 +13,8 @@ from mask3d_core.training.log import expected_band, read_log, reference_curve
 from mask3d_viz.clouds import Cloud, cloud_colors, cloud_from_depth, linked_stills, provenance
 from mask3d_viz.curves import figure_image, loss_curve
 from mask3d_viz.images import (
-    contact_sheet, depth_image, depth_range, error_limit, masked_color_image, masked_depth_image, save_png)
+    contact_sheet, depth_image, error_end, frame_limits, masked_color_image, masked_depth_image, save_png,
+    where_never_measured)
 from mask3d_viz.panels import comparison_panel, reconstruction_panel
 
 
@@ -67,11 +68,12 @@ def clouds(result: Reconstruction) -> tuple[Cloud, Cloud]:
 
 
 def cloud_stills(result: Reconstruction, *, mode: str = "rgb", view: str = "three-quarter", theme: str = "light",
-                 size: tuple[int, int] = (480, 640)) -> np.ndarray:
+                 size: tuple[int, int] = (480, 640), limits: tuple[float, float] | None = None) -> np.ndarray:
     """Truth and prediction under one camera.
 
     Args:
         mode: "rgb", "provenance" (seen / hidden and predicted / never measured) or "error".
+        limits: (near, far) metres of the frame's pictures, from which the scale of errors follows; None: its own.
     """
     truth, prediction = clouds(result)
     if mode == "provenance":
@@ -80,7 +82,7 @@ def cloud_stills(result: Reconstruction, *, mode: str = "rgb", view: str = "thre
                              for cloud in (truth, prediction))
     elif mode == "error":
         error = result.prediction - result.depth
-        end = error_limit(result.prediction, result.depth, result.is_valid)
+        end = error_end(frame_limits(result.depth, result.is_valid) if limits is None else limits)
         prediction = prediction._replace(colors=cloud_colors("error", error, prediction.pixels, limits=(-end, end),
                                                              is_valid=result.is_valid))
     return linked_stills(truth, prediction, view=view, size=size, theme=theme)
@@ -108,12 +110,13 @@ def preview_image(arrays: dict[str, np.ndarray], *, theme: str = "light") -> np.
         color = np.moveaxis(arrays["color"][i], 0, -1)
         depth, is_valid = arrays["depth"][i].astype(np.float32), arrays["is_valid"][i]
         grid = _grid_of(arrays["is_masked_rgb"].shape[1], color.shape[:2])
-        limits = depth_range(depth, is_valid) if is_valid.any() else (0.5, 4.0)
+        limits = frame_limits(depth, is_valid)
         images += [masked_color_image(color, arrays["is_masked_rgb"][i].reshape(grid)),
                    masked_depth_image(depth, is_valid, arrays["is_masked_depth"][i].reshape(grid), limits)]
         captions += ["RGB seen", "depth seen"]
         if "prediction" in arrays:
-            images.append(depth_image(arrays["prediction"][i].astype(np.float32), None, limits))
+            drawn = depth_image(arrays["prediction"][i].astype(np.float32), None, limits)
+            images.append(where_never_measured(drawn, is_valid))
             captions.append("prediction")
         images.append(depth_image(depth, is_valid, limits))
         captions.append("truth")

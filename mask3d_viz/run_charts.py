@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 
 from mask3d_core.shipped import shipped
-from mask3d_core.training.config import PretrainConfig, from_dict
+from mask3d_core.training.config import PretrainConfig, from_dict, pretrain_config
 from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.log import expected_band, reference_curve
-from mask3d_viz.curves import loss_curve
+from mask3d_viz.curves import loss_curve, running_mean
 from mask3d_viz.drawing import blank, contact_sheet
 from mask3d_viz.finetuning_charts import CHART, POINTS, finetuning_figures
 from mask3d_viz.run_opponents import RIVALS, FixedScores
 from mask3d_viz.widgets.film_strip import FilmStrip
 
 SHIPPED = "tiny/mask3d"  # whose curve ships
+SHIPPED_RGB = "tiny/mae"  # and that of a run that predicts colour
+OTHER_FRAMES = "shipped, other frames"
+SMOOTH = 15  # records in the running mean of a ghost's loss
 SCORED_ON = ("data", "rooms_sensor", "eval_frames", "mask")  # of a run: on which frames, hidden how, it is scored
 NAMES = {"abs_rel": "AbsRel over hidden pixels", "rgb_error": "squared error of hidden colour patches"}
 
@@ -51,6 +54,9 @@ def figures(records: list[dict[str, Any]], config: Any, theme: str = "light", fi
     """(what it shows, matplotlib figure) of a run's log: the loss, and the error on held-out frames beside opponents; of a
     fine-tuning its score on validation frames.
 
+    The shipped run's curves stand behind in pale dashes where they have the same unit; unless the run is scored on the very
+    same frames their name says that theirs are others.
+
     Args:
         records: of the log.
         config: the run's, or None.
@@ -68,7 +74,8 @@ def figures(records: list[dict[str, Any]], config: Any, theme: str = "light", fi
         curve = reference_curve(config.name) if config is not None else []
         band = expected_band([r for r in curve if r["step"] <= max(last, losses[0]["step"])])
         found.append(("Training loss over the steps", loss_curve(losses, {"loss": "this run"}, band=band, theme=theme,
-                                                                 title="Training loss", size=CHART)))
+                                                                 ghosts=ghosts(config, "loss"), title="Training loss",
+                                                                 size=CHART)))
     scores = [{"step": r["step"], **r["eval"]} for r in records if isinstance(r.get("eval"), dict)]
     key = next((name for name in NAMES if any(name in s for s in scores)), "")
     if key:
@@ -86,12 +93,47 @@ def figures(records: list[dict[str, Any]], config: Any, theme: str = "light", fi
                 rows += [{"step": step, "fixed": score} for step, score in fixed.run]
             lines |= {f"{RIVALS[name]}{star}": score for name, score in fixed.rivals.items()}
         figure = loss_curve(rows, names, opponents=lines, y_label=NAMES[key], theme=theme, size=CHART,
-                            log_scale=key == "abs_rel", title="Frames that it never trains on")
+                            ghosts=ghosts(config, key), log_scale=key == "abs_rel", title="Frames that it never trains on")
         if star:
             count = f"{fixed.frames} fixed frames" if fixed.frames > 1 else "one fixed frame"
             figure.axes[0].set_xlabel(f"step        * on the film's {count} alone")
         found.append((f"{NAMES[key]} on held-out frames, over the steps", figure))
     return found
+
+
+def ghosts(config: PretrainConfig | None, key: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The shipped run's curve that may stand behind a run's, by its name in the chart: (steps, values).
+
+    Args:
+        config: of the run; None: nothing is known of it, and nothing stands behind it.
+        key: "loss", smoothed, where both learn the same thing measured in the same way; or a score of the evaluations.
+    """
+    if config is None:
+        return {}
+    depth = "depth" in config.model.targets
+    name = config.name if reference_curve(config.name) else SHIPPED if depth else SHIPPED_RGB
+    other = _shipped_config() if name == SHIPPED else pretrain_config(*name.split("/"))
+    if other is None or (key == "loss" and not _same_loss(config, other)):
+        return {}
+    rows = [(r["step"], (r if key == "loss" else r.get("eval", {})).get(key)) for r in reference_curve(name)]
+    rows = [(step, value) for step, value in rows if isinstance(value, (int, float))]
+    if len(rows) < 2:
+        return {}
+    steps, values = np.array(rows, float).T
+    return {"shipped" if _same_frames(config, other) else OTHER_FRAMES:
+            (steps, running_mean(values, SMOOTH) if key == "loss" else values)}
+
+
+def _same_loss(one: PretrainConfig, other: PretrainConfig) -> bool:
+    """Whether the numbers of two runs' losses mean the same."""
+    what = lambda c: (c.loss, c.model.targets, c.model.target, c.model.anchor)  # noqa: E731
+    return what(one) == what(other)
+
+
+def _same_frames(one: PretrainConfig, other: PretrainConfig) -> bool:
+    """Whether two runs are scored on the very same frames, at one size and hidden in the same way."""
+    return one.model.image_size == other.model.image_size and all(
+        getattr(one, name) == getattr(other, name) for name in SCORED_ON)
 
 
 @lru_cache(maxsize=1)
@@ -104,11 +146,10 @@ def _shipped_config() -> PretrainConfig | None:
 def _shipped_end(config: PretrainConfig | None) -> tuple[int, float] | None:
     """(step, AbsRel) where the shipped run ended, for runs that are scored on its very frames, at its size and ratios."""
     other = _shipped_config()
-    if config is None or other is None or config.model.image_size != other.model.image_size or any(
-            getattr(config, name) != getattr(other, name) for name in SCORED_ON):
+    if config is None or other is None or not _same_frames(config, other):
         return None
     scores = [(r["step"], r["eval"]["abs_rel"]) for r in reference_curve(SHIPPED) if "abs_rel" in r.get("eval", {})]
     return scores[-1] if scores else None
 
 
-__all__ = ["beside_each_other", "figures", "film_sheet"]
+__all__ = ["OTHER_FRAMES", "beside_each_other", "figures", "film_sheet", "ghosts"]

@@ -19,46 +19,17 @@ import torch
 from mask3d_core.batches import Batch, from_frames
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.files import write_json
-from mask3d_core.frames import RGBDFrame
 from mask3d_core.masking import NEVER, Masks, mask_from_ranks, patch_ranks, patches_with_valid
 from mask3d_core.models.mask3d import Mask3D
 from mask3d_core.training.checkpoint import load_model
 from mask3d_viz.images import depth_range
+from mask3d_viz.pixels import cut_patches, patch_words
+from mask3d_viz.session_frames import FrameList, is_alike
 from mask3d_viz.session_history import History
 from mask3d_viz.session_state import (BESIDE, COLOR_MODES, COLOR_SOURCES, HIDDEN, LAYOUTS, SHOWN, VIEWS, Scene, SessionState,
                                      plain_tuple, state_as_json)
 
 FORMAT = 1
-
-
-class FrameList:
-    """Frames by number with a name each: a source, a store, or a list in memory.
-
-    Args:
-        frames: a ``Source`` (or store), or a sequence of RGBDFrames.
-        limit: at most this many, evenly spread; 0 = all.
-    """
-
-    def __init__(self, frames: Any, limit: int = 0):
-        count = len(frames)
-        if not count:
-            raise ConfigError("a session needs at least one frame")
-        self._frames = frames
-        self.places = np.arange(count) if not limit or count <= limit else np.linspace(0, count - 1, limit).round().astype(int)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, number: int) -> RGBDFrame:
-        place = int(self.places[number])
-        return self._frames.read(place) if hasattr(self._frames, "read") else self._frames[place]
-
-    def name(self, number: int) -> str:
-        """Sequence and name, without reading the frame where the source knows it."""
-        place = int(self.places[number])
-        if hasattr(self._frames, "frame_name"):
-            return f"{self._frames.sequence(place)}/{self._frames.frame_name(place)}"
-        return str(self._frames[place].origin or place)
 
 
 class Session(History):
@@ -125,9 +96,7 @@ class Session(History):
             patches: numbers, row by row.
             value: 1 = hidden, 2 = visible, 0 = as the ratio says again.
         """
-        name = f"painted_{modality}"
-        if name not in ("painted_rgb", "painted_depth"):
-            raise ConfigError(f"modality must be rgb or depth; got {modality!r}")
+        name = _painted(modality)
         with self.lock:
             painted = dict(getattr(self.state, name))
             for patch in patches:
@@ -136,8 +105,25 @@ class Session(History):
                     painted[int(patch)] = value
             self.change(**{name: tuple(sorted(painted.items()))})
 
+    def undo_stroke(self, modality: str) -> bool:
+        """Take the last change of one modality's painting back: camera, selection and the other modality stay.
+
+        Args:
+            modality: "rgb" or "depth".
+
+        Returns:
+            False where there is none.
+
+        Raises:
+            ConfigError: another modality.
+        """
+        return self.step_back(_painted(modality))
+
     def hide_object(self, patch: int) -> list[int]:
         """Hide the depth of the object that covers most of a patch, and show all colour: does colour bring it back?
+
+        One object at a time: the one that was hidden before is shown as the ratio says again. Nothing stays selected; the
+        object is what :meth:`hidden_object` finds.
 
         Returns:
             The depth patches that were hidden: all that the object touches.
@@ -145,12 +131,27 @@ class Session(History):
         Raises:
             ConfigError: the frame has no instance labels, or nothing is labelled there.
         """
-        rows, columns = self.grid
-        thing = self.object_at(patch)
-        touched = thing.reshape(rows, self.patch, columns, self.patch).any((1, 3)).ravel().nonzero()[0].tolist()
-        painted = {**dict(self.state.painted_depth), **dict.fromkeys(touched, HIDDEN)}
-        self.change(rgb_ratio=0.0, painted_depth=tuple(sorted(painted.items())), selection=tuple(touched))
+        touched, before = patches_of(self.object_at(patch), self.grid), self.hidden_object()
+        old = set() if before is None else set(patches_of(before, self.grid))
+        painted = {p: value for p, value in self.state.painted_depth if p not in old} | dict.fromkeys(touched, HIDDEN)
+        self.change(rgb_ratio=0.0, painted_depth=tuple(sorted(painted.items())), selection=())
         return touched
+
+    def hidden_object(self) -> np.ndarray | None:
+        """The pixels of the labelled object whose depth is hidden by hand, all of it, bool (H, W) at the model's size.
+
+        The largest, where several are: one that stands before it is hidden with it. None where there is none.
+        """
+        by_hand = {patch for patch, value in self.state.painted_depth if value == HIDDEN}
+        instance = self.batch().instance if by_hand else None
+        if instance is None:
+            return None
+        labels = instance[0].numpy()
+        cells, is_by_hand = cut_patches(labels, self.grid), np.zeros(self.grid, bool)
+        is_by_hand.ravel()[list(by_hand)] = True
+        ids, counts = np.unique(cells[is_by_hand], return_counts=True)
+        is_whole = (ids > 0) & ~np.isin(ids, cells[~is_by_hand])
+        return labels == ids[is_whole][counts[is_whole].argmax()] if is_whole.any() else None
 
     def object_at(self, patch: int) -> np.ndarray:
         """The pixels of the labelled object that covers most of a patch, bool (H, W) at the model's size.
@@ -160,13 +161,20 @@ class Session(History):
         """
         batch = self.batch()
         if batch.instance is None:
-            raise ConfigError("this frame has no instance labels; hide an object in a frame that has (rooms, mosd_learn)")
+            raise ConfigError(self.object_problem())
         labels, (row, column), side = batch.instance[0].numpy(), divmod(patch, self.grid[1]), self.patch
         cell = labels[row * side:(row + 1) * side, column * side:(column + 1) * side]
         ids, counts = np.unique(cell[cell > 0], return_counts=True)
         if not len(ids):
-            raise ConfigError(f"no labelled object in patch {patch}; choose a patch on one")
+            raise ConfigError(f"no labelled object in {patch_words(patch, self.grid)}; choose a patch on one")
         return labels == ids[counts.argmax()]
+
+    def object_problem(self) -> str:
+        """Why no object of this frame can be hidden, in a line; "" where one can."""
+        instance = self.batch().instance
+        if instance is None or not (instance > 0).any():
+            return "this frame has no instance labels; hide an object in a frame that has (rooms, mosd_learn)"
+        return ""
 
     # ---- what the state names --------------------------------------------------------------------------------------
 
@@ -266,7 +274,7 @@ class Session(History):
         """State and scenes as plain values."""
         scenes = [{"name": scene.name, "words": scene.words, "state": state_as_json(scene.state)} for scene in self.scenes]
         return {"kind": "mask3d-session", "format": FORMAT, "frame_name": self.frames.name(self.state.frame),
-                "state": state_as_json(self.state), "scenes": scenes}
+                "frame_look": self.frames.look(self.state.frame), "state": state_as_json(self.state), "scenes": scenes}
 
     def load(self, path: str | Path) -> SessionState:
         """Take over a saved state, one change that can be undone, and its scenes in place of those that were here.
@@ -296,10 +304,27 @@ class Session(History):
             if name and self.frames.name(there) != name:
                 raise Mask3DError(f"a session on these frames, whose number {there} is {self.frames.name(there)}",
                                   f"one on {name}", "Open the session on the recording that it was saved on.", path)
+            look = saved.get("frame_look")  # files from before it was kept have none
+            if look is not None and not is_alike(look, self.frames.look(there)):
+                raise Mask3DError(f"a session on these frames, whose number {there} is {self.frames.name(there)}",
+                                  "one on another recording, whose frame of that name looks different",
+                                  "Open the session on the recording that it was saved on.", path)
             state = self.change(**saved["state"])
             self.scenes = scenes
             self._tell(frozenset({"scenes"}))
             return state
+
+
+def _painted(modality: str) -> str:
+    """The state's value that holds a modality's painting."""
+    if modality not in ("rgb", "depth"):
+        raise ConfigError(f"modality must be rgb or depth; got {modality!r}")
+    return f"painted_{modality}"
+
+
+def patches_of(pixels: np.ndarray, grid: tuple[int, int]) -> list[int]:
+    """Numbers of the patches that some pixels touch; pixels bool (H, W), grid (rows, columns) that divides it."""
+    return cut_patches(pixels, grid).any(-1).ravel().nonzero()[0].tolist()
 
 
 __all__: Sequence[str] = ("BESIDE", "COLOR_MODES", "COLOR_SOURCES", "HIDDEN", "LAYOUTS", "SHOWN", "VIEWS", "FrameList", "Scene",

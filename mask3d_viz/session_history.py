@@ -5,12 +5,26 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from mask3d_core.errors import ConfigError
 from mask3d_viz.session_state import PASSING, Scene, SessionState
 
 HISTORY = 200  # changes that can be undone
+
+
+class Past(NamedTuple):
+    """A state that was, with what is known of the change that led away from it.
+
+    Args:
+        state: as it was.
+        gesture: changes in a row of one gesture are undone together.
+        back: the value that this change alone stepped back, see :meth:`History.step_back`; "": it was no such step.
+    """
+
+    state: SessionState
+    gesture: str = ""
+    back: str = ""
 
 
 class History:
@@ -23,8 +37,8 @@ class History:
     def __init__(self, state: SessionState):
         self.lock = threading.RLock()
         self._listeners: list[tuple[Callable, frozenset[str] | None]] = []
-        self._undo: list[tuple[SessionState, str]] = []
-        self._redo: list[SessionState] = []
+        self._undo: list[Past] = []
+        self._redo: list[Past] = []
         self.scenes: list[Scene] = []
         self.state = state
 
@@ -58,14 +72,14 @@ class History:
         with self.lock:
             return self._become(self._made(values), gesture)
 
-    def _become(self, state: SessionState, gesture: str) -> SessionState:
+    def _become(self, state: SessionState, gesture: str, back: str = "") -> SessionState:
         changed = frozenset(f.name for f in dataclasses.fields(state)
                             if getattr(state, f.name) != getattr(self.state, f.name))
         if not changed:
             return self.state
         if changed - PASSING:
-            if not (gesture and self._undo and self._undo[-1][1] == gesture):
-                self._undo = [*self._undo[1 - HISTORY:], (self.state, gesture)]
+            if not (gesture and self._undo and self._undo[-1].gesture == gesture):
+                self._undo = [*self._undo[1 - HISTORY:], Past(self.state, gesture, back)]
             self._redo.clear()
         self.state = state
         self._tell(changed)
@@ -75,24 +89,60 @@ class History:
         """The hand has let go: the next change is undone on its own."""
         with self.lock:
             if self._undo:
-                self._undo[-1] = (self._undo[-1][0], "")
+                self._undo[-1] = self._undo[-1]._replace(gesture="")
 
     def undo(self) -> bool:
         """Take the last change back; False when there is none."""
         with self.lock:
-            return bool(self._undo) and self._step(self._undo.pop()[0], self._redo)
+            return bool(self._undo) and self._step(self._undo.pop(), self._redo)
 
     def redo(self) -> bool:
         """Do the last undone change again; False when there is none."""
         with self.lock:
             return bool(self._redo) and self._step(self._redo.pop(), self._undo)
 
-    def _step(self, state: SessionState, other: list) -> bool:
-        other.append((self.state, "") if other is self._undo else self.state)
-        before, self.state = self.state, dataclasses.replace(state, hover=self.state.hover)
-        self._tell(frozenset(f.name for f in dataclasses.fields(state)
+    def _step(self, past: Past, other: list[Past]) -> bool:
+        other.append(Past(self.state, "", past.back))
+        before, self.state = self.state, dataclasses.replace(past.state, hover=self.state.hover)
+        self._tell(frozenset(f.name for f in dataclasses.fields(past.state)
                              if getattr(self.state, f.name) != getattr(before, f.name)))
         return True
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change to take back."""
+        return bool(self._undo)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an undone change to do again."""
+        return bool(self._redo)
+
+    def step_back(self, name: str) -> bool:
+        """Take the last change of one value back, whatever came after it; all other values stay as they are.
+
+        Again and again it goes further back. Each step is a change like any other: :meth:`undo` takes it back.
+
+        Args:
+            name: of a value of :class:`SessionState`.
+
+        Returns:
+            False where no change of it is left to take back.
+        """
+        with self.lock:
+            later, stepped = self.state, 0
+            for past in reversed(self._undo):
+                if getattr(past.state, name) != getattr(later, name):
+                    if past.back == name:
+                        stepped += 1  # it has taken back one of the earlier ones
+                    elif stepped:
+                        stepped -= 1
+                    else:
+                        state = dataclasses.replace(self.state, **{name: getattr(past.state, name)})
+                        self._become(self._checked(state), "", back=name)
+                        return True
+                later = past.state
+            return False
 
     def on(self, callback: Callable[[frozenset[str]], None], *names: str) -> Callable[[], None]:
         """Be told of changes: ``callback(names that changed)``.
@@ -157,4 +207,4 @@ class History:
         return self.scenes[number]
 
 
-__all__ = ["HISTORY", "History"]
+__all__ = ["HISTORY", "History", "Past"]

@@ -31,6 +31,8 @@ ERROR_COLORMAP = "RdBu_r"  # blue: predicted too near; red: predicted too far
 
 HOLE_COLORS = ((226, 227, 229), (168, 171, 176))  # ground and stripe where the sensor measured nothing
 HIDDEN_COLORS = ((118, 121, 127), (88, 91, 97))  # ground and stripe of a patch hidden from the encoder
+GUESSED_COLORS = ((255, 190, 230), (150, 20, 100))  # ground and stripe over a prediction where nothing was measured
+GUESSED_SHARE = 0.72  # of these colours there; the prediction shines through with the rest
 NO_ERROR_COLOR = (168, 171, 176)  # a point whose truth was never measured
 
 SEEN, PREDICTED, NEVER_MEASURED = 0, 1, 2

@@ -71,3 +71,7 @@ for ratio in (0.5, 0.8, 0.9, 0.95):
     shown = predictions.now()
     best = shown.best_opponent
     print(f"{ratio:11.0%} {shown.reconstruction.scores['abs_rel']:10.3f}   {shown.opponents[best]['abs_rel']:.3f} ({best})")
+
+# %% [markdown]
+# *The paper's*: patches of colour and of depth are hidden, and dense depth is the answer; that each has a ratio of its own is
+# reported by others. *Ours*: the game, the ratios and how patches are ranked, the opponents, and every number here.

@@ -55,3 +55,7 @@ for row in explorer.probe_table():
 
 # %%
 print(explorer.verdict())
+
+# %% [markdown]
+# *The paper's*: the RGB encoder alone is kept, and what follows sees colour only. *Ours*: the three looks, the probe with its
+# opponents, and that this small encoder learned little; of the paper's own encoder that says nothing.

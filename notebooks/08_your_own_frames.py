@@ -74,3 +74,6 @@ explore_masks(open_session(folder))
 # %% [markdown]
 # Next: `mask3d prepare auto DIR --out STORE` writes a store once, `mask3d plan STORE` says what a run would cost,
 # `mask3d pretrain RUN --data STORE` runs it.
+#
+# *The paper's*: one RGB-D frame at a time, without pose, second view or reconstruction. *Ours*: the description of a folder, the
+# doctor and its guesses, the store and the plan.

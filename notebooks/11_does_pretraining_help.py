@@ -124,3 +124,6 @@ picture(study_image(as_values(found)), "the miniature: two starts, two seeds")
 # %% [markdown]
 # What was run is kept by what it was, so this cell is quick the second time, and a study of days can be stopped at any moment.
 # `mask3d study primary --plan` says what the whole one would take on your machine; `--set seeds=3` changes any of its keys.
+#
+# *The paper's*: the question, and its answer on ScanNet. *Ours*: the rooms, the small encoders and recipes, the intervals over
+# seeds, and every number above that the paper is not named for.

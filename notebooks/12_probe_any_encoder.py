@@ -95,3 +95,6 @@ for task, readout in (("depth", "linear"), ("normals", "linear"), ("semantics", 
 # %% [markdown]
 # Errors are better low (depth, normals), mIoU is better high, and an interval that holds 0 tells nothing apart. With frames
 # of your own, labelled or not: `mask3d probe timm:vit_small_patch16_224 --data STORE`.
+#
+# *The paper's*: it compares encoders by fine-tuning them. *Ours*: reading frozen features instead, the readers, the opponents, the
+# frames, and every number here.

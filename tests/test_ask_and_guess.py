@@ -2,11 +2,13 @@
 
 import base64
 import io
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
 import torch
+from browser import FLAGS
 from PIL import Image
 from test_training import MODEL
 
@@ -15,6 +17,7 @@ pytest.importorskip("anywidget", reason="the lab's packages are not installed (p
 from mask3d_core.errors import ConfigError
 from mask3d_core.models import Mask3D
 from mask3d_core.sources import open_source
+from mask3d_viz import style
 from mask3d_viz.model_map import GROUPS, PARTS, architecture, architecture_image, architecture_svg
 from mask3d_viz.explorers.ask import ask, line_svg
 from mask3d_viz.explorers.guess import LEAST_MEASURED, guess_depth
@@ -95,6 +98,52 @@ def test_the_reader_is_scored_like_the_model(session):
     game.close()
 
 
+def box_of(game, number, wide=1, name="depth"):
+    """The pixels of a numbered patch, or of the box that is so many patches wide, without its border: (rows, columns, 3)."""
+    picture = game.pictures[name]
+    image = np.frombuffer(picture.pixels, np.uint8).reshape(*picture.size, 3)
+    row, column = divmod(game.patches[number], picture.grid[1])
+    side, first = picture.patch, min(max(0, column - wide // 2), picture.grid[1] - wide)
+    return image[row * side + 3:(row + 1) * side - 3, first * side + 3:(first + wide) * side - 3]
+
+
+def test_the_guess_stays_in_the_picture_beside_model_and_truth(session):
+    game = guess_depth(session, count=1)
+    columns = game.pictures["depth"].columns
+    assert [c["name"] for c in columns] == ["your guess"], "what is hidden is not said before it is revealed"
+    low, high = game.limits()
+    game.guess((low + high) / 2)
+    color = lambda metres: style.apply_colormap(np.float32(metres), low, high, session.state.colormap)  # noqa: E731
+    assert (box_of(game, 0)[0, :2] == color(game.sliders[0].value)).all()
+    game.reveal()
+    answers = game.answers()
+    top = box_of(game, 0, wide=3)[0]
+    for place, name in zip((1, len(top) // 2, -2), ("you", "Mask3D", "the truth")):
+        assert (top[place] == color(answers[name][0])).all(), name
+    assert "you | Mask3D | the truth" in game.pictures["depth"].note and "<svg" in game.result.value
+    assert [c["name"] for c in game.pictures["rgb"].columns] == ["truth", "prediction", "error", "your guess"]
+    values = np.frombuffer(game.pictures["rgb"].values, "<f4").reshape(4, -1)
+    assert values[3, game.patches[0]] == pytest.approx(game.sliders[0].value) and np.isfinite(values[3]).sum() == 1
+    revealed = game.still()
+    assert revealed.shape[0] > game.still("dark").shape[0] - 1
+    assert game.pictures["rgb"].marks == ["hidden"] and game.pictures["depth"].marks == []
+    session.change(seed=5)
+    assert game.pictures["depth"].note == "" and game.still().shape[0] < revealed.shape[0]
+    game.close()
+
+
+def test_the_games_pictures_stand_beside_each_other_and_are_linked(session):
+    game = guess_depth(session, count=3)
+    assert len(game.tiles) == 3 and all(tile.layout.flex == "1 1 270px" for tile in game.tiles)
+    assert [tile.children[0] for tile in game.panels()] == list(game.pictures.values())
+    assert game.sliders[0] in game.tiles[2].children and game.tiles[2] not in game.panels(), "they stay on the projector"
+    game.pictures["rgb"].selection = [4]
+    assert session.state.selection == (4,) and game.pictures["depth"].selection == [4]
+    session.change(selection=(), hover=3)
+    assert game.pictures["rgb"].selection == [] and game.pictures["depth"].hover == 3
+    game.close()
+
+
 def test_nothing_hidden_nothing_to_guess(session):
     session.change(depth_ratio=0.0)
     game = guess_depth(session)
@@ -115,6 +164,24 @@ def test_every_part_and_group_of_the_map_can_be_lit():
     assert {"text/html", "image/png", "text/plain"} == set(architecture("fusion")._repr_mimebundle_())
     with pytest.raises(ConfigError, match="here must be one of"):
         architecture("the attic")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [320, 560, 1200])
+def test_the_maps_letters_can_be_read_at_any_width(width):
+    page_of = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+    if shutil.which("chromium") is None:
+        pytest.skip("Chromium is not installed (apt-get install chromium)")
+    with page_of.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        page = browser.new_page(viewport={"width": width, "height": 300})
+        page.set_content(f"<div style='display:flex'><div style='flex-grow:1'>{architecture_svg('masks')}</div></div>")
+        found = page.evaluate("""() => { const svg = document.querySelector('svg'), scale = svg.getScreenCTM().a;
+          return { letters: [...svg.querySelectorAll('text')].map((t) => scale * parseFloat(getComputedStyle(t).fontSize)),
+                   across: document.documentElement.scrollWidth, hidden: svg.parentNode.scrollWidth - svg.parentNode.clientWidth }; }""")
+        browser.close()
+    assert min(found["letters"]) >= 11.99 and found["across"] <= width, "it scrolls in its own box"
+    assert (found["hidden"] > 0) == (width < 700)
 
 
 def test_a_picture_says_what_it_is():

@@ -97,6 +97,30 @@ def test_a_model_s_attention_by_part(fusion):
     assert names == ({"depth", "rgb"} if fusion == "concat_tokens" else {"grid"})
 
 
+def test_the_decoder_s_mass_on_rgb_and_on_depth_tokens():
+    batch = one_frame()
+    masks = masks_of(batch.is_valid, (0.5, 0.5))
+    for targets in (("depth",), ("rgb", "depth")):
+        found = record_attention(small(fusion="concat_tokens", targets=targets), batch, masks)
+        mass = found.token_mass(3, layer=0, head=1)
+        assert sum(sum(parts.values()) for parts in mass.values()) == pytest.approx(1, abs=1e-5)
+        assert set(mass["depth"]) == {"seen", "hidden"}
+        assert set(mass["rgb"]) == ({"seen", "hidden"} if "rgb" in targets else {"seen"}), "an input alone has no hidden tokens"
+        row = found.decoder_of(3, layer=0, head=1)["depth"]
+        assert mass["depth"]["seen"] == pytest.approx(float(row[~masks.depth[0]].sum()), abs=1e-6)
+        assert torch.equal(found.is_seen("rgb"), ~masks.rgb[0]) and torch.equal(found.is_seen("depth"), ~masks.depth[0])
+    assert record_attention(small(), batch, masks).token_mass(3) == {}, "one token a patch for both"
+
+
+def test_entropies_of_all_parts():
+    batch = one_frame()
+    found = record_attention(small(), batch, masks_of(batch.is_valid, (0.5, 0.5))).entropies()
+    assert {name: tuple(values.shape) for name, values in found.items()} == {"rgb": (2, 2), "depth": (2, 2), "decoder": (2, 2)}
+    assert all(((values >= 0) & (values <= 1)).all() for values in found.values())
+    blind = record_attention(small(), batch, masks_of(batch.is_valid, (0.5, 1.0))).entropies()
+    assert set(blind) == {"rgb", "decoder"}
+
+
 def test_padded_patches_are_left_out_of_the_record():
     model, batch = small(), one_frame()
     masks = masks_of(batch.is_valid, (0.5, 0.5))
@@ -135,6 +159,32 @@ def test_influence_is_what_taking_a_patch_away_does(anchor):
     assert sum(shares.values()) == pytest.approx(1) and len(top) == 3
     assert abs(top[0][2]) >= abs(top[1][2]) >= abs(top[2][2])
     assert abs(top[0][2]) == pytest.approx(float(torch.cat([found.rgb_moves[5], found.depth_moves[5]]).abs().nan_to_num().max()))
+
+
+@pytest.mark.parametrize(("fusion", "anchor"), [("add", "none"), ("add", "spline"), ("concat_channels", "none"),
+                                                ("concat_tokens", "spline")])
+def test_encoding_once_what_stays_gives_what_the_whole_model_gives_for_every_variant(fusion, anchor):
+    model, batch = small(fusion=fusion, anchor=anchor), one_frame()
+    masks = masks_of(batch.is_valid, (0.5, 0.6))
+    calls = {"_encode_rgb": [], "_encode_depth": []}
+    for name, sizes in calls.items():
+        plain = getattr(model, name)
+        setattr(model, name, lambda *given, plain=plain, sizes=sizes: (sizes.append(len(given[-1].rgb)), plain(*given))[1])
+    found = measure_influence(model, batch, masks, chunk=4)
+    visible = {"rgb": ~masks.rgb[0], "depth": ~masks.depth[0]}
+    assert {n: sum(sizes) for n, sizes in calls.items()} == {f"_encode_{n}": 1 + int(v.sum()) for n, v in visible.items()}
+    with torch.no_grad():
+        def means(m):
+            return patchify(model(batch.color, batch.depth, batch.is_valid, batch.intrinsics, m).depth[:, None], 16).mean(-1)[0]
+
+        whole = means(masks)
+        for name, moves in (("rgb", found.rgb_moves), ("depth", found.depth_moves)):
+            for taken in visible[name].nonzero()[:, 0].tolist():
+                hidden = getattr(masks, name).clone()
+                hidden[0, taken] = True
+                fewer = dataclasses.replace(masks, **{name: hidden, "rgb_may_pad": True, "depth_may_pad": True})
+                torch.testing.assert_close(moves[:, taken], means(fewer) - whole, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.base, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_influence_needs_something_to_take_away():

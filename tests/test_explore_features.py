@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from test_training import MODEL
@@ -15,6 +16,7 @@ from mask3d_core.sources import open_source
 from mask3d_viz import feature_analysis
 from mask3d_viz.explorers.features import DIMMED, explore_features
 from mask3d_viz.explorers.masks import explore_masks
+from mask3d_viz.explorers.studio import studio_of
 from mask3d_viz.session import Session
 
 
@@ -48,6 +50,27 @@ def few_rooms(monkeypatch):
 
 def wait(explorer):
     assert explorer.worker.wait(60) and explorer.prober.wait(60)
+
+
+def test_a_layer_has_a_name_and_the_readout_says_what_the_other_views_say(session):
+    explorer = explore_features(session)
+    session.change(selection=(8,))
+    wait(explorer)
+    assert studio_of(session).now() and explorer.layer.label == "last layer"
+    assert explorer.layer.options == (("layer 1 of 2", -2), ("last layer", -1))
+    assert explorer.sentence().startswith("Last layer. ")
+    names = [column["name"] for column in explorer.pictures["a"].columns]
+    assert names == ["truth", "prediction", "error", "cosine with the asked"]
+    assert [column["name"] for column in explorer.pictures["color"].columns] == names[:3]
+    cosine = np.frombuffer(explorer.pictures["a"].values, "<f4").reshape(4, -1)[3]
+    assert cosine[8] == pytest.approx(1, abs=1e-5) and cosine.argmax() == 8 and (np.abs(cosine) <= 1.00001).all()
+    session.change(frame=1)
+    assert [column["name"] for column in explorer.pictures["color"].columns] == [], "the prediction was another frame's"
+    wait(explorer)
+    assert studio_of(session).wait(60)
+    assert [column["name"] for column in explorer.pictures["a"].columns] == names
+    assert "Nearest to row 2, column 4 by cosine" in explorer.nearest.value
+    explorer.close()
 
 
 def test_pictures_follow_frame_layer_and_who_is_compared(session):

@@ -71,6 +71,8 @@ def test_a_view_says_where_the_model_loses_not_by_colour_alone():
     red = share.colors[at(0.0, 0.8)].astype(int)
     assert red[0] > red[2] and share.ends == ("Mask3D better", "opponent better") and share.ticks[0][1].startswith("+")
     plain = map_view(made, "abs_rel", ERROR)
+    assert plain.marks == view.marks and plain.legend == view.legend, "each cell names its best opponent in every mode"
+    assert all("best opponent: " in said for said, mark in zip(plain.readouts, plain.marks) if mark) and plain.marks[5] == "f"
     assert not plain.hatches.any() and plain.texts[5] == "0.205" and plain.texts[0] == "" and "nothing to score" in plain.readouts[0]
     assert "nothing is visible" in plain.readouts[-1] and KINDS[plain.kinds[3, 3]] == "nothing visible"
     assert "95 % over 6 frames with 2 masks each" in readout(made, (1, 1), "mae") and " cm " in readout(made, (1, 1), "mae")

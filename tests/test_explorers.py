@@ -115,10 +115,14 @@ def test_what_cannot_be_is_said_in_the_panel(session):
     explorer = explore_masks(session)
     session.change(rgb_ratio=1.0, depth_ratio=1.0)
     wait(session)
-    assert "visible token" in explorer.message.value and explorer.pictures["prediction"].stale
+    prediction = explorer.pictures["prediction"]
+    assert "visible token" in explorer.message.value and not prediction.stale, "nothing newer is on its way"
+    assert prediction.note == "cannot be shown" and "mask3d-unshown" in explorer._tiles["prediction"]._dom_classes
+    assert prediction.values == b"" and explorer.evidence.value == "", "nothing old is left that could be taken for new"
     session.change(depth_ratio=0.5)
     wait(session)
-    assert explorer.message.value == "" and not explorer.pictures["prediction"].stale
+    assert explorer.message.value == "" and not prediction.stale and "mask3d-unshown" not in explorer._tiles["prediction"]._dom_classes
+    assert prediction.note != "cannot be shown" and "Mask3D" in explorer.evidence.value
     explorer.wish(frame=99)
     assert "frame must be" in explorer.message.value and explorer.frame.value == 0
     explorer.close()
@@ -204,11 +208,11 @@ def test_a_patch_is_asked_and_answers_with_what_moves_it(session):
     asked = []
     explorer.worker.ask = lambda *_: asked.append(1)
     session.change(selection=(3,))
-    assert not asked and explorer.sentence().startswith("Patch 3:"), "one pass answers for every patch"
+    assert not asked and explorer.sentence().startswith("Row 1, column 4:"), "one pass answers for every patch"
     del explorer.worker.ask
     session.change(seed=6)
     wait(session)
-    assert explorer.worker.wait(120) and explorer.sentence().startswith("Patch 3:")
+    assert explorer.worker.wait(120) and explorer.sentence().startswith("Row 1, column 4:")
     visible = int(np.flatnonzero(~session.is_masked("rgb"))[0])
     session.change(selection=(visible,), layer=-2, head="1")
     assert explorer.layer.value == -2 and explorer.head.value == "1"
@@ -261,7 +265,7 @@ def test_in_one_view_a_patch_is_asked_and_all_parts_point_at_what_moves_it(sessi
     session.change(selection=(3,))
     assert all(a["to"] == 3 for n in ("rgb", "depth") for a in view.masks.pictures[n].arrows), "one pass answers for all"
     other = explore_attention(session)
-    assert other.sentence().startswith("Patch 3:"), "and for every other view of the session"
+    assert other.sentence().startswith("Row 1, column 4:"), "and for every other view of the session"
     other.close()
     session.change(seed=6)
     assert not view.masks.pictures["depth"].arrows and not view.depth.cloud.arrows and "ask" in view.answer.value
@@ -270,6 +274,190 @@ def test_in_one_view_a_patch_is_asked_and_all_parts_point_at_what_moves_it(sessi
 
 
 # ---- what was wrong once ---------------------------------------------------------------------------------------------
+
+def color_seen(view):
+    return np.frombuffer(view.pictures["rgb"].pixels, np.uint8).reshape(64, 80, 3)
+
+
+def test_the_colour_of_the_frame_is_drawn_where_nothing_can_be_predicted(session, frames):
+    view = explore_masks(session)
+    as_seen = lambda number: (session.batch(number).color[0].permute(1, 2, 0) * 255).round().byte().numpy()  # noqa: E731
+    session.change(rgb_ratio=1.0, depth_ratio=1.0)
+    session.change(frame=1)
+    wait(session)
+    np.testing.assert_array_equal(color_seen(view), as_seen(1))
+    session.change(color_source="grey")
+    assert len(set(view.pictures["rgb"].pixels)) == 1
+    view.close()
+    model = Mask3D(dataclasses.replace(MODEL, inputs=("rgb",), targets=("rgb",))).eval()
+    session = Session(frames, {"mae": model})
+    view = explore_masks(session)
+    np.testing.assert_array_equal(color_seen(view), as_seen(0))
+    session.change(frame=2)
+    np.testing.assert_array_equal(color_seen(view), as_seen(2))
+    view.close()
+    alone = Session(frames[:1], {"mae": model}, color_source="another frame")
+    view = explore_masks(alone)
+    np.testing.assert_array_equal(color_seen(view), as_seen(0))
+    view.close()
+
+
+def test_in_one_view_the_reason_is_said_once_and_the_cloud_does_not_seem_to_wait(session):
+    view = explore(session)
+    cloud = view.depth.cloud
+    assert not cloud.problem and not cloud.note, "the counts stand beside the controls"
+    session.change(rgb_ratio=1.0, depth_ratio=1.0)
+    wait(session)
+    said = [w.value for w in (view.message, view.masks.message, view.depth.message, view.answer, view.masks.words)]
+    assert sum("visible token" in text for text in said) == 1
+    assert not cloud.stale and "visible token" in cloud.problem and "patches" not in cloud.note
+    assert view.depth.numbers.value == ""
+    session.change(depth_ratio=0.5)
+    assert cloud.stale, "now a newer one is on its way"
+    wait(session)
+    assert not cloud.stale and not cloud.problem and not cloud.note
+    view.close()
+
+
+def test_a_model_without_depth_has_no_panes_for_depth(frames):
+    torch.manual_seed(0)
+    both = Mask3D(MODEL).eval()
+    both.set_depth_statistics(0.5, 0.3)
+    mae = Mask3D(dataclasses.replace(MODEL, inputs=("rgb",), targets=("rgb",))).eval()
+    session = Session(frames, {"mae": mae, "both": both})
+    masks, depth, whole = explore_masks(session), explore_depth(session), explore(session)
+    of_depth = [depth.whole, whole.depth] + [part for view in (masks, whole.masks) for part in (
+        view._tiles["prediction"], view._tiles["error"], view.evidence)]
+    assert all(part.layout.display == "none" for part in of_depth)
+    assert masks._tiles["rgb"].layout.display != "none" and masks._tiles["truth"].layout.display != "none"
+    assert masks.pictures["depth"].hidden.all() == masks.pictures["depth"].measured.all(), "it never sees any of it"
+    said = [w.value for w in (whole.message, whole.masks.message, whole.depth.message)]
+    assert sum("mae predicts rgb, no depth" in text for text in said) == 1
+    session.change(checkpoint="both")
+    wait(session)
+    assert all(part.layout.display != "none" for part in of_depth)
+    for view in (masks, depth, whole):
+        view.close()
+
+
+def test_a_pictures_own_undo_takes_back_its_last_stroke_and_nothing_else(session):
+    view = explore_masks(session)
+    depth, rgb = view.pictures["depth"], view.pictures["rgb"]
+    showable = [int(p) for p in np.flatnonzero(session.ranks("depth") < 20)[:2]]
+    depth.stroke = {"number": 1, "patches": showable[:1], "value": HIDDEN}
+    depth.stroke = {"number": 2, "patches": showable[1:], "value": HIDDEN}
+    rgb.stroke = {"number": 1, "patches": [4], "value": HIDDEN}
+    session.change(view="top", selection=(3,), depth_ratio=0.5)
+    depth.request = {"number": 1, "what": "undo"}
+    state = session.state
+    assert state.painted_depth == ((showable[0], HIDDEN),) and state.painted_rgb == ((4, HIDDEN),)
+    assert (state.view, state.selection, state.depth_ratio) == ("top", (3,), 0.5)
+    depth.request = {"number": 2, "what": "undo"}
+    assert session.state.painted_depth == () and session.state.view == "top"
+    depth.request = {"number": 3, "what": "undo"}
+    assert "No stroke on depth" in view.message.value and session.state.view == "top"
+    rgb.request = {"number": 1, "what": "undo"}
+    assert session.state.painted_rgb == ()
+    view.undo.click()
+    assert session.state.painted_rgb == ((4, HIDDEN),), "the general undo takes a step back like any other change"
+    view.undo.click()
+    assert session.state.painted_depth == ((showable[0], HIDDEN),)
+    view.redo.click()
+    assert session.state.painted_depth == () and not view.redo.disabled
+    wait(session)
+    view.close()
+
+
+def an_object(session):
+    """A patch on an object that was measured."""
+    batch = session.batch()
+    of_things = ((batch.instance > 0) & batch.is_valid)[0].view(4, 16, 5, 16).permute(0, 2, 1, 3).reshape(20, -1).float().mean(1)
+    return int(of_things.argmax())
+
+
+def test_a_hidden_object_is_measured_with_and_without_its_colour(session):
+    view = explore_masks(session)
+    patch, plain = an_object(session), view.pictures["truth"].pixels
+    session.change(selection=(patch,), depth_ratio=0.3)
+    pixels = session.object_at(patch)
+    view.hide_object.click()
+    assert session.state.selection == (), "no boxes over the object that one wants to see"
+    wait(session)
+    assert view.hidden_object.worker.wait(60)
+    predictions = studio_of(session).predictions
+    r = predictions.now().reconstruction
+    counted = pixels & r.is_valid
+    grey = predictions.now(color_source="grey").reconstruction.prediction
+    own = np.abs(r.prediction - r.depth)[counted].mean()
+    said = view.of_object.value
+    assert f"predicted {100 * own:.1f} cm off with its own colour" in said and "spline in depth: " in said
+    assert f"{100 * np.abs(grey - r.depth)[counted].mean():.1f} cm with grey colour" in said
+    assert f"over its {counted.sum():,} measured pixels" in said
+    assert view.pictures["truth"].pixels != plain, "it has an outline"
+    asked = []
+    view.hidden_object.worker.ask = lambda *_: asked.append(1)
+    session.change(color_source="grey")
+    wait(session)
+    assert view.of_object.value == said and not asked, "measured once"
+    del view.hidden_object.worker.ask
+    session.undo()
+    session.undo()
+    wait(session)
+    assert view.of_object.value == "" and view.pictures["truth"].pixels == plain
+    view.close()
+
+
+def test_an_object_cannot_be_hidden_where_none_is_labelled(frames):
+    bare = [dataclasses.replace(frames[0], instance=None, semantic=None), frames[1]]
+    torch.manual_seed(0)
+    model = Mask3D(MODEL).eval()
+    model.set_depth_statistics(0.5, 0.3)
+    session = Session(bare, {"one": model})
+    view = explore_masks(session)
+    assert view.hide_object.disabled and "no instance labels" in view.hide_object.tooltip
+    session.change(frame=1)
+    assert not view.hide_object.disabled and "does colour alone" in view.hide_object.tooltip
+    wait(session)
+    view.close()
+
+
+def test_what_is_seldom_wanted_is_folded_away_in_the_one_view_and_never_on_a_projector(session):
+    view, masks = explore(session), explore_masks(session)
+    seldom = (view.masks.seed, view.masks.color_source, view.masks.colormap, view.masks.hide_object, view.depth.native)
+    assert all(control in view.masks.more_controls.children for control in seldom)
+    assert view.masks.more_controls.layout.display == "none" and masks.more_controls.layout.display == "flex"
+    view.masks.more.value = True
+    assert view.masks.more_controls.layout.display == "flex"
+    for part in (view.masks.more, view.masks.more_controls):
+        assert "mask3d-not-presented" in part._dom_classes
+    view.close()
+    masks.close()
+
+
+def test_a_preset_leaves_no_crowd_selected(session):
+    view = explore_masks(session)
+    session.change(selection=(1, 2, 3))
+    view.presets[0].click()
+    assert session.state.selection == ()
+    session.change(selection=(2,))
+    view.presets[1].click()
+    assert session.state.selection == (2,)
+    wait(session)
+    view.close()
+
+
+def test_the_frame_is_named_and_what_can_be_undone_is_said(session):
+    view = explore_masks(session)
+    assert f"of 3 · {session.frames.name(0)}" in view.frame_words.value and view.undo.disabled and view.redo.disabled
+    session.change(frame=2)
+    assert f"of 3 · {session.frames.name(2)}" in view.frame_words.value and not view.undo.disabled
+    view.undo.click()
+    assert view.undo.disabled and not view.redo.disabled
+    view.redo.click()
+    assert session.state.frame == 2 and view.redo.disabled
+    wait(session)
+    view.close()
+
 
 def test_what_is_taken_along_is_of_the_state_as_it_is(session, tmp_path):
     view = explore_masks(session)

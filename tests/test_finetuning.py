@@ -145,6 +145,21 @@ def test_frozen_parts_stay_as_they_were(rooms, tmp_path, blocks):
     assert not moved & frozen and (blocks == -1 or any("blocks.3." in name for name in moved))
 
 
+@pytest.mark.parametrize("blocks", [-1, 2, 0])
+def test_what_is_frozen_leaves_no_block_out_by_chance(blocks):
+    """A head learns from the features that it will be asked with: two passes of a frozen encoder in training agree."""
+    torch.manual_seed(0)
+    vit = DenseModel(DenseConfig(SHAPE, SIZE, drop_path=0.5)).encoder.train()
+    freeze(vit, blocks)
+    color = torch.rand(4, 3, *SIZE)
+    twice = [vit.patch_embed(color) for _ in range(2)]
+    for block in vit.blocks[:len(vit.blocks) if blocks == -1 else max(blocks, 0)]:
+        twice = [block(tokens) for tokens in twice]
+    assert torch.equal(*twice)
+    whole = [vit.forward_features(color) for _ in range(2)]
+    assert torch.equal(*whole) == (blocks == -1), "what is not frozen still does"
+
+
 def test_no_more_blocks_can_be_frozen_than_there_are():
     with pytest.raises(ConfigError, match="at most the encoder's 4 blocks"):
         freeze(DenseModel(DenseConfig(SHAPE, SIZE)).encoder, 5)

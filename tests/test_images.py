@@ -13,9 +13,10 @@ from reference_pictures import assert_same
 
 from mask3d_core.errors import Mask3DError
 from mask3d_viz import images, style
-from mask3d_viz.drawing import color_bar, contact_sheet, text_block, ticks_between
-from mask3d_viz.images import (depth_image, depth_range, error_image, error_limit, label_image, label_legend,
-                               masked_color_image, masked_depth_image)
+from mask3d_viz.drawing import color_bar, contact_sheet, scale_ticks, text_block, ticks_between
+from mask3d_viz.images import (MARKS, UNKNOWN_RANGE, depth_image, depth_range, error_end, error_image, frame_limits,
+                               label_image, label_legend, marks_legend, masked_color_image, masked_depth_image,
+                               where_never_measured)
 from mask3d_viz.pixels import (cell_edges, grid_to_pixels, hatching, patches_with_depth, resize_nearest, save_png,
                                to_png, with_grid)
 
@@ -147,9 +148,48 @@ def test_error_sign_symmetry_and_limit():
     far, right, near = (error_image(truth + d, truth, is_valid, 0.5)[0, 0].astype(int) for d in (0.5, 0.0, -0.5))
     assert far[0] > far[2] and near[2] > near[0]  # red too far, blue too near
     assert right.min() > 240
-    assert error_limit(truth + 0.17, truth, is_valid) == 0.2
-    assert error_limit(truth, truth, is_valid) == 0.01
-    assert error_limit(truth - 1.9, truth, is_valid) == 2.0
+    assert error_end((0.5, 0.7)) == 0.05 and error_end((0.5, 4.0)) == 0.35 and error_end((1.0, 31.0)) == 3.0
+    truth[:, 3:] = 5.0  # one rule for every picture: the range of the frame decides, not the prediction
+    for error in (0.01, 0.2, 3.0):
+        assert np.array_equal(error_image(truth + error, truth, is_valid),
+                              error_image(truth + error, truth, is_valid, error_end(frame_limits(truth, is_valid))))
+
+
+def test_a_prediction_over_a_hole_has_colours_that_no_depth_has():
+    is_valid = np.ones((40, 64), bool)
+    is_valid[:, 32:] = False
+    depth = np.tile(np.linspace(1, 3, 40, dtype=np.float32)[:, None], (1, 64))
+    for name in style.DEPTH_COLORMAPS:
+        image = depth_image(depth, None, (1.0, 3.0), name)
+        drawn = where_never_measured(image, is_valid)
+        assert np.array_equal(drawn[:, :32], image[:, :32])
+        over = drawn[:, 32:].reshape(-1, 3).astype(int)
+        order = over.sum(1).argsort()
+        light, dark = (np.asarray(over[pick]).mean(0) for pick in (order[-800:], order[:200]))
+        assert np.abs(light - dark).sum() > 150, "stripes: the colour is not all that tells"
+        assert np.abs(light - style.colormap(name).astype(int)).sum(1).min() > 40, name
+        assert drawn.marks == ("guessed",) and image.marks == ()
+
+
+def test_a_picture_knows_what_its_hatchings_mean_and_the_legend_says_it():
+    frame = make_frame(48, 64)
+    everywhere = np.ones_like(frame.is_valid)
+    assert depth_image(frame.depth, frame.is_valid).marks == error_image(frame.depth, frame.depth, frame.is_valid).marks == ("hole",)
+    assert depth_image(frame.depth).marks == where_never_measured(frame.color, everywhere).marks == ()
+    assert masked_color_image(frame.color, mask(3, 4)).marks == ("hidden",)
+    assert masked_depth_image(frame.depth, frame.is_valid, mask(3, 4)).marks == ("hidden", "hole")
+    assert not hasattr(np.concatenate([np.asarray(depth_image(frame.depth, frame.is_valid))]), "marks")
+    one, three = (marks_legend(marks, 900) for marks in (("hole",), tuple(MARKS)))
+    assert one.shape == three.shape and (three != one).any() and marks_legend(tuple(MARKS), 300).shape[0] > three.shape[0]
+    assert frame_limits(frame.depth, np.zeros_like(frame.is_valid)) == UNKNOWN_RANGE
+
+
+@given(st.floats(-20, 20), st.floats(0.01, 60), st.integers(2, 6))
+def test_a_colour_bar_always_has_two_numbers_or_more(low, width, count):
+    ticks, digits = scale_ticks(low, low + width, count)
+    assert 2 <= len(ticks) <= count + 1 and low - 1e-6 <= ticks[0] < ticks[-1] <= low + width + 1e-6
+    said = [round(tick, digits) for tick in ticks]
+    assert len(set(said)) == len(said), "each is told from the next"
 
 
 def test_a_frame_that_is_all_hole():

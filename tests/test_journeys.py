@@ -149,6 +149,31 @@ def test_the_first_notebook_shows_pictures_clouds_and_evidence_and_asks_nothing(
     first.check()
 
 
+def test_what_is_guessed_is_in_sight_and_nothing_is_cut_in_full_screen(first):
+    page = first.page
+    page.locator(".mask3d-explore").evaluate("e => e.scrollIntoView({ block: 'start' })")
+    page.wait_for_timeout(500)
+    box = {name: page.locator(PICTURES).nth(number).locator("canvas").first.bounding_box() for number, name in enumerate(NAMES)}
+    row = [box[name] for name in ("rgb", "depth", "prediction", "error")]
+    assert all(abs(one["y"] - row[0]["y"]) < 3 for one in row) and row == sorted(row, key=lambda one: one["x"])
+    assert row[0]["y"] > 0 and row[0]["y"] + row[0]["height"] < page.viewport_size["height"] / 2, "over the fold"
+    assert box["truth"]["y"] > row[0]["y"] + row[0]["height"], "and what it is compared with after it"
+    stage = page.locator(f"{OUTPUT} .m3c-stage").bounding_box()
+    assert abs((stage["width"] - 8) / 2 / stage["height"] - 4 / 3) < 0.03, "two panes of four to three"
+    screen = page.get_by_role("button", name="full screen")
+    screen.click()
+    page.wait_for_function("document.fullscreenElement !== null")
+    page.wait_for_timeout(500)
+    cut = page.evaluate("() => { const whole = document.querySelector('.mask3d-explore'); "
+                        "const tools = whole.querySelector('.tb-buttons'); return [...whole.querySelectorAll('.pi-readout, .m3c-said')].filter(e => "
+                        "e.getBoundingClientRect().bottom > tools.getBoundingClientRect().top + 1).length; }")
+    assert cut == 0, "the view scrolls, no readout ends under the toolbar"
+    screen.click()
+    page.wait_for_function("document.fullscreenElement === null")
+    first.until_settled()
+    first.check()
+
+
 def test_a_dragged_slider_moves_the_mask_at_once_and_the_prediction_after_it(first):
     first.rest_hand()
     before, (rgb, depth) = drawn(first), visible(first)
@@ -306,7 +331,9 @@ def test_a_clicked_patch_shows_what_its_depth_comes_from(workbench):
     asked = look()
     said = workbench.text()
     assert re.search(r"\d+% from depth, \d+% from colour", said) and "Taken away, these move it most" in said
-    assert len(re.findall(r"(?:RGB|depth)\s+row \d+, column \d+\s+[+\-−]\d+\.\d cm", said)) == 10, "the ten that move it most"
+    movers = re.findall(r"(?:RGB|depth)\s+row \d+, column \d+\s+[+−]\d+\.\d (?:cm|mm)", said)
+    assert len(movers) == 10 or (movers and "others move it by less than" in said), "the ten that move it most"
+    assert "last layer, mean of the heads" in said and "How sharply each head looks" in said
     assert "Rank correlation of attention with influence" in said
     assert all(asked[name] != before[name] for name in ("rgb", "depth", "decoder")), "influence and attention are drawn"
     save_shot(page, "lab_attention", page.locator(OUTPUT).first)

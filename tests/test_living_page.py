@@ -1,6 +1,7 @@
 """The living page: its numbers survive packing, and in a browser without a network its sliders, clouds and clicks live."""
 
 import contextlib
+import dataclasses
 import json
 import re
 import shutil
@@ -19,8 +20,9 @@ from browser import FLAGS
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.influence import Influence, measure_influence
 from mask3d_core.sources import open_source
-from mask3d_viz.images import depth_image, error_image
-from mask3d_viz.ladder import MOVE_STEP, STEP, TOP, Climber, Ladder, pack_influence, silent_copy
+from mask3d_viz.images import depth_image, error_end, error_image, where_never_measured
+from mask3d_viz import ladder, predictions
+from mask3d_viz.ladder import COST, MOVE_STEP, STEP, TOP, Climber, Ladder, pack_influence, silent_copy
 from mask3d_viz.living_page import as_expression, page_script, report
 from mask3d_viz.packing import pack, to_steps, unpack, unpack_bytes
 from mask3d_viz.predictions import Predictions
@@ -129,6 +131,28 @@ def test_every_rung_holds_what_python_says(session, data):
     assert sum(bool(c and "influence" in c) for row in data["frames"][0]["cells"] for c in row) == 1
 
 
+def test_what_rungs_share_is_computed_once_and_progress_counts_to_its_end(monkeypatch):
+    session, asked, told = make_session(rgb_ratio=0.5, depth_ratio=0.5), [], []
+    frame = session.frames[0]
+    without = dataclasses.replace(frame, depth=np.zeros_like(frame.depth), is_valid=np.zeros_like(frame.is_valid))
+    blind = Session([without], dict(session.checkpoints), rgb_ratio=0.5, depth_ratio=0.5)
+    real = ladder.measure_influence
+    monkeypatch.setattr(ladder, "measure_influence", lambda *a: asked.append(a) or real(*a))
+    rungs = Ladder.of(blind, (0.0, 0.5), (0.5, 0.8, 0.9, 1.0))
+    cells = Climber(silent_copy(blind), rungs).climb(0, told.append).data["cells"]
+    assert len(rungs.asked) == 3 and len(asked) == 1, "without depth every depth ratio shows the same"
+    assert cells[1][0] == cells[1][1] == cells[1][2] and "influence" in cells[1][0] and "influence" not in cells[1][3]
+    assert sum(told) == len(rungs.places) + COST * len(rungs.asked)
+
+    called = []
+    for name, guess in list(predictions.OPPONENTS.items()):
+        monkeypatch.setitem(predictions.OPPONENTS, name, lambda *a, guess=guess, name=name: called.append(name) or guess(*a))
+    shown = Climber(silent_copy(session), Ladder.of(session, (0.0, 0.5, 0.8), (0.5, 0.8), ())).climb(0).data["cells"]
+    assert called.count("color_guided") == 6 and called.count("linear") == 2, "colour moves only who looks at it"
+    assert list(shown[0][0]["opponents"]) == list(predictions.SHOWN_OPPONENTS)
+    assert shown[0][1]["opponents"]["nearest"] == shown[2][1]["opponents"]["nearest"] != shown[0][0]["opponents"]["nearest"]
+
+
 def test_the_session_is_not_moved_and_equal_input_gives_equal_bytes(tmp_path):
     session = make_session(rgb_ratio=0.5)
     session.checkpoints["other"] = random_model(seed=1)
@@ -230,11 +254,17 @@ def assert_shows(page, shown, limits):
     r = shown.reconstruction
     steps, step = to_steps(r.prediction, STEP)
     rounded = (steps * step).astype(np.float32)
-    off = np.abs(picture(page, "prediction").astype(int) - depth_image(rounded, None, limits)).max(axis=-1)
+    expected = np.asarray(where_never_measured(depth_image(rounded, None, limits), r.is_valid))
+    off = np.abs(picture(page, "prediction").astype(int) - expected).max(axis=-1)
     assert np.mean(off > 0) < 0.01 and off.max() < 16
     end = page.evaluate("livingPage.now.frame.packed.error_end")
     off = np.abs(picture(page, "error").astype(int) - error_image(rounded, r.depth, r.is_valid, end)).max(axis=-1)
-    assert off.max() < 24  # truth is rounded too
+    assert off.max() < 24 and end == error_end(limits)  # truth is rounded too
+    legends = {name: page.locator(f"#picture-{name} .pi-legend").inner_text() for name in ("prediction", "truth", "error")}
+    assert not r.is_valid.all() and legends == {"prediction": "predicted where nothing was measured", "truth": "never measured",
+                                                "error": "never measured"}
+    for name in ("prediction", "error"):
+        assert page.locator(f"#picture-{name} .pi-ticks span").count() >= 2, "one number is no scale"
     row = page.locator("#evidence-rows tr").first.inner_text().split()
     assert row == ["Mask3D", f"{100 * r.scores['mae']:.1f}", f"{r.scores['abs_rel']:.3f}", f"{r.scores['delta1']:.3f}"]
     assert page.locator("#evidence-rows tr").count() == 1 + len(shown.opponents)

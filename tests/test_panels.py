@@ -5,7 +5,7 @@ import pytest
 from conftest import make_frame
 
 from mask3d_core.errors import Mask3DError
-from mask3d_viz import panels, style
+from mask3d_viz import images, panels, style
 from mask3d_viz.images import masked_color_image
 from mask3d_viz.pixels import hatching, resize_nearest
 
@@ -48,6 +48,21 @@ def test_panel_tiles_are_what_they_say():
         assert np.array_equal(tile[~shown], holes[~shown])
     assert np.array_equal(tiles[0], masked_color_image(
         panels.resize_smooth(frame.color, tiles[0].shape[:2]), mask(3, 4)))
+
+
+def test_every_panel_has_the_frames_scale_of_errors_and_marks_what_was_never_measured():
+    frame = make_frame(48, 64)
+    limits = images.frame_limits(frame.depth, frame.is_valid)
+    options = {"limits": limits, "error_end": images.error_end(limits)}
+    for error in (0.01, 0.9):
+        assert np.array_equal(draw_panel(frame, frame.depth + error), draw_panel(frame, frame.depth + error, **options))
+    prediction = tiles_of(draw_panel(frame))[2]
+    shown = resize_nearest(frame.is_valid, prediction.shape[:2])
+    plain = images.depth_image(resize_nearest(frame.depth + 0.05, prediction.shape[:2]), None, limits)
+    assert np.array_equal(prediction, images.where_never_measured(plain, shown)) and not np.array_equal(prediction, plain)
+    empty = make_frame(48, 64, holes=1.0)
+    depth = np.full((48, 64), 2.0, np.float32)
+    assert np.array_equal(draw_panel(empty, depth), draw_panel(empty, depth, limits=images.UNKNOWN_RANGE))
 
 
 def test_panel_says_whether_depth_was_pasted_in():

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from browser import WIDGETS, open_widget  # noqa: E402
 
 from mask3d_core.errors import Mask3DError  # noqa: E402
 from mask3d_viz import style  # noqa: E402
+from mask3d_viz.images import MARKS, depth_image  # noqa: E402
 from mask3d_viz.widgets import patch_image  # noqa: E402
 from mask3d_viz.widgets.patch_image import PatchImage  # noqa: E402
 
@@ -129,7 +131,7 @@ def test_the_still_shows_mask_hole_heat_and_selection():
     widget = make(hidden_count=9)
     widget.label = ""
     image = widget.still()
-    assert image.dtype == np.uint8 and image.shape == (448, 672, 3)
+    assert image.dtype == np.uint8 and image.shape[1:] == (672, 3) and 448 < image.shape[0] < 500  # and the legend
     for number in range(COUNT):
         found = middle(image, number)
         if number == HOLE:
@@ -157,6 +159,36 @@ def test_the_still_shows_mask_hole_heat_and_selection():
     assert widget.still(has_heading=False).shape[0] < light.shape[0]
 
 
+def test_a_picture_that_knows_its_hatchings_explains_them():
+    depth, is_valid = np.full((ROWS * PATCH, COLUMNS * PATCH), 2.0, np.float32), np.ones((ROWS * PATCH, COLUMNS * PATCH), bool)
+    is_valid[3, 4] = False
+    widget = PatchImage.of(depth_image(depth, is_valid), PATCH)
+    assert widget.marks == ["hole"] == list(widget.explained)
+    tall = widget.still().shape[0]
+    widget.set_picture(depth_image(depth))
+    assert widget.explained == () and widget.still().shape[0] < tall
+    widget.set_ranks(RANKS)
+    widget.hidden_count = 3
+    assert widget.explained == ("hidden", "hole")  # of the mask: patch 20 holds nothing
+    widget.mask_style = "none"
+    assert widget.explained == ("hole",)
+    with pytest.raises(Exception, match="mystery"):
+        widget.marks = ["mystery"]
+
+
+def test_a_neighbour_s_arrow_is_no_blob():
+    from PIL import Image, ImageDraw
+
+    def red(columns, cell=12):
+        image = Image.new("RGB", (12 * cell, 2 * cell))
+        patch_image._draw_arrow(ImageDraw.Draw(image), np.array([6.0, 12.0]), np.array([6.0 + columns * cell, 12.0]), cell, 6.0,
+                                "#ff0000")
+        return int((np.asarray(image) == (255, 0, 0)).all(2).sum())
+
+    assert 8 < red(1) < 60, "of the 144 pixels of a patch"
+    assert red(8) > 4 * red(1), "a long one is as strong as it was"
+
+
 def test_a_notebook_keeps_a_picture_and_a_stable_text():
     from PIL import Image
 
@@ -172,8 +204,11 @@ def test_a_notebook_keeps_a_picture_and_a_stable_text():
 def test_the_browser_has_the_colours_of_the_house():
     script = (WIDGETS / "patch_image.js").read_text()
     for name, value in (("HOLE_COLORS", style.HOLE_COLORS), ("HIDDEN_COLORS", style.HIDDEN_COLORS),
-                        ("DIM_OPACITY", patch_image.DIM_OPACITY), ("NOTHING", patch_image.NOTHING_MEASURED)):
-        assert f"const {name} = {json.dumps(value)};" in script
+                        ("GUESSED_COLORS", style.GUESSED_COLORS), ("DIM_OPACITY", patch_image.DIM_OPACITY),
+                        ("NOTHING", patch_image.NOTHING_MEASURED)):
+        assert re.search(rf"const {name} = {re.escape(json.dumps(value))}[;,]", script)
+    assert f"GUESSED_SHARE = {style.GUESSED_SHARE};" in script
+    assert all(f'{name}: "{words}"' in script for name, words in MARKS.items())
     for color in patch_image.SELECTION_COLORS:
         assert f'"rgb({",".join(map(str, color))})"' in script
     assert "import " not in script.replace("without imports", "")  # it must run in a saved page
@@ -329,6 +364,17 @@ def test_the_browser_draws_the_mask(view):
     view.set("arrows", [{"from": 0, "to": 15, "weight": 0.8, "color": "#f00"}, {"from": 1, "to": 1}])
     view.set("show_grid", True)
     frame(view)
+    count_red = """() => { const canvas = document.querySelector(".pi-stage canvas");
+      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      let found = 0;
+      for (let i = 0; i < data.length; i += 4) found += data[i] === 255 && data[i + 1] === 0 && data[i + 2] === 0;
+      return found / (canvas.width / %d) ** 2; }""" % COLUMNS
+    width = view.get("max_width")
+    view.set("max_width", 100)
+    view.set("arrows", [{"from": 0, "to": 1, "weight": 1, "color": "#f00"}])  # a neighbour's strong arrow is no blob
+    frame(view)
+    assert 0.02 < view.page.evaluate(count_red) < 0.35, "share of a patch that it covers"
+    view.set("max_width", width)
 
 
 @browser
@@ -458,6 +504,42 @@ def test_the_keyboard_reaches_everything(view):
     view.page.keyboard.press("Tab")
     frame(view)
     assert view.get("hover") == -1
+
+
+@browser
+def test_the_legend_says_what_is_hatched_and_the_scale_has_two_numbers(view):
+    legend = view.page.locator(".pi-legend")
+    assert legend.inner_text().split("\n") == ["hidden from the model", "never measured"]
+    view.set("hidden_count", 0)
+    view.set("marks", ["guessed"])
+    frame(view)
+    assert legend.inner_text().split("\n") == ["never measured", "predicted where nothing was measured"]
+    for low, high in ((0.9, 5.9), (-0.4, 0.4), (1.7, 2.4), (4.96, 9.4), (2.0, 2.05)):
+        view.set("bar_range", [low, high])
+        for width in (240, 640):
+            view.set("max_width", width)
+            frame(view)
+            ticks = view.page.locator(".pi-ticks span")
+            assert 2 <= ticks.count() <= 7 and len(set(ticks.all_inner_texts())) == ticks.count()
+
+
+@browser
+def test_why_a_picture_is_dead_can_be_read_in_a_dimmed_explorer(view):
+    view.page.add_style_tag(content=(WIDGETS / "toolbar.css").read_text())
+    view.page.evaluate("""() => {
+      document.body.classList.add("dark");
+      const root = document.getElementById("root"), explorer = document.createElement("div"), tile = document.createElement("div");
+      root.before(explorer); explorer.append(tile); tile.append(root);
+      tile.insertAdjacentHTML("beforeend", '<button class="jupyter-button">x</button>');
+      explorer.className = "mask3d-explorer is-gone"; explorer.id = "explorer"; }""")
+    view.lose_kernel()
+    frame(view)
+    found = view.page.evaluate("""() => { let opacity = 1, filters = [];
+      for (let node = document.querySelector(".pi-gone"); node; node = node.parentElement) {
+        opacity *= Number(getComputedStyle(node).opacity); filters.push(getComputedStyle(node).filter); }
+      const other = getComputedStyle(document.querySelector(".jupyter-button")).opacity;
+      return { opacity, filters, other }; }""")
+    assert found["opacity"] == 1 and set(found["filters"]) == {"none"} and float(found["other"]) < 0.5
 
 
 @browser

@@ -635,6 +635,37 @@ def test_narrow_pages_stack_the_panes(view, widget):
 
 
 @in_browser
+def test_panes_keep_their_shape_where_one_is_asked_for(view):
+    stage = "document.querySelector('.m3c-stage')"
+    whole = view.page.evaluate(f"{stage}.clientHeight")
+    view.set("pane_shape", 4.0)
+    try:
+        view.page.wait_for_function(f"Math.abs({stage}.clientHeight - ({stage}.clientWidth - 8) / 8) <= 2", timeout=10_000)
+        view.set("layout_mode", "wipe")
+        view.page.wait_for_function(f"Math.abs({stage}.clientHeight - {stage}.clientWidth / 4) <= 2", timeout=10_000)
+        view.set("pane_shape", 0.5)
+        view.page.wait_for_function(f"{stage}.clientHeight === {whole}", timeout=10_000)
+    finally:
+        view.set("layout_mode", "side")
+        view.set("pane_shape", 0.0)
+    view.page.wait_for_function(f"{stage}.clientHeight === {whole}", timeout=10_000)
+
+
+@in_browser
+def test_what_cannot_be_shown_is_not_called_an_update(view):
+    badge = view.page.locator(".m3c-badge")
+    assert badge.is_hidden()
+    view.set("stale", True)
+    assert badge.inner_text() == "updating\u2026"
+    view.set("problem", "nothing is visible")
+    view.set("stale", False)
+    assert badge.inner_text() == "cannot be shown" and badge.get_attribute("title") == "nothing is visible"
+    assert view.page.locator(".m3c.is-stale").count() == 1, "dimmed"
+    view.set("problem", "")
+    assert badge.is_hidden() and view.page.locator(".m3c.is-stale").count() == 0
+
+
+@in_browser
 def test_arrows_are_drawn_over_the_cloud(view):
     before = picture(view)
     view.set("arrows", [{"from": CORNERS[0].tolist(), "to": CORNERS[3].tolist(), "weight": 1.0, "color": "#ff00ff"}])
@@ -642,6 +673,17 @@ def test_arrows_are_drawn_over_the_cloud(view):
     for index in (0, 1):
         middle = np.rint(places(view, index, CORNERS[[0, 3]]).mean(0)).astype(int)[::-1]
         assert tuple(after[tuple(middle)]) == (255, 0, 255) != tuple(before[tuple(middle)])
+    ends = {"from": CORNERS[0].tolist(), "to": CORNERS[3].tolist(), "color": "#ff00ff"}
+    for preset in ("camera", "front", "top"):
+        view.set("arrows", [])
+        view.page.get_by_role("button", name=preset, exact=False).first.click()
+        settle(view)
+        before = picture(view).astype(int)
+        view.set("arrows", [ends | {"weight": 0.02}])  # the weakest that is drawn
+        after = picture(view).astype(int)
+        is_body, is_changed = (after == (255, 0, 255)).all(2), np.abs(after - before).max(2) > 40
+        edge = is_changed & (after.min(2) > 200)
+        assert is_body.sum() > 60 and edge.sum() > 60, f"seen from {preset}, with a light edge"
     view.set("arrows", [])
 
 

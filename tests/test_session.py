@@ -1,6 +1,7 @@
 """The session: one state, its history, who is told, what it names; the worker; predictions."""
 
 import asyncio
+import dataclasses
 import json
 import subprocess
 import sys
@@ -106,7 +107,31 @@ def test_an_object_can_be_hidden(session, frames):
     patch = next(p for p in range(20) if (instances[p] > 0).all())
     touched = session.hide_object(patch)
     assert patch in touched and session.is_masked("depth")[touched].all() and not session.is_masked("rgb").any()
-    assert session.undo() and session.state.painted_depth == ()
+    assert session.state.selection == () and (session.hidden_object() | ~session.object_at(patch)).all()
+    session.paint("depth", touched[:1], 0)
+    assert session.hidden_object() is None or not (session.hidden_object() == session.object_at(patch)).all()
+    assert session.undo() and session.undo() and session.state.painted_depth == () and session.hidden_object() is None
+
+
+def test_one_object_is_hidden_at_a_time(frames, model):
+    labels = np.zeros((64, 80), np.int32)
+    labels[:32, :32], labels[40:60, 50:70] = 1, 2
+    bare = dataclasses.replace(frames[0].fit(64, 80), instance=labels)
+    session = Session([bare], {"shipped": model})
+    session.paint("depth", [4], HIDDEN)
+    assert session.hidden_object() is None and not session.object_problem()
+    assert session.hide_object(0) == [0, 1, 5, 6]
+    np.testing.assert_array_equal(session.hidden_object(), labels == 1)
+    assert session.hide_object(13) == session_patches(labels == 2)
+    np.testing.assert_array_equal(session.hidden_object(), labels == 2)
+    assert dict(session.state.painted_depth) == dict.fromkeys([4, *session_patches(labels == 2)], HIDDEN)
+    with pytest.raises(ConfigError, match="no labelled object in row 3, column 1"):
+        session.hide_object(10)
+
+
+def session_patches(pixels):
+    """Numbers of the 16 x 16 patches that pixels touch, row by row."""
+    return [r * 5 + c for r in range(4) for c in range(5) if pixels[16 * r:16 * r + 16, 16 * c:16 * c + 16].any()]
 
 
 def test_a_session_survives_its_file(session, frames, model, tmp_path):
@@ -124,6 +149,44 @@ def test_a_session_survives_its_file(session, frames, model, tmp_path):
     for name in ("other.json", "none.json"):
         with pytest.raises(Mask3DError, match=name):
             other.load(tmp_path / name)
+
+
+def test_a_session_is_refused_on_other_frames_of_the_same_names(session, frames, model, tmp_path):
+    session.change(frame=1)
+    path = session.save(tmp_path / "session.json")
+    noisy = [dataclasses.replace(f, color=np.clip(f.color.astype(int) + 1, 0, 255).astype(np.uint8), depth=f.depth * 1.001)
+             for f in frames]
+    Session(noisy, {"shipped": model}).load(path)
+    other = Session([dataclasses.replace(f, color=f.color[::-1].copy()) for f in frames], {"shipped": model})
+    deeper = Session([dataclasses.replace(f, depth=f.depth + 0.3) for f in frames], {"shipped": model})
+    for wrong in (other, deeper):
+        with pytest.raises(Mask3DError, match="another recording, whose frame of that name looks different") as caught:
+            wrong.load(path)
+        assert "\n" not in str(caught.value) and wrong.state.frame == 0
+    saved = json.loads(path.read_text())
+    saved["frame_look"] = "mine"
+    path.write_text(json.dumps(saved))
+    with pytest.raises(Mask3DError, match="looks different"):
+        Session(frames, {"shipped": model}).load(path)
+    del saved["frame_look"]  # as files were written before
+    path.write_text(json.dumps(saved))
+    assert other.load(path).frame == 1
+
+
+def test_one_value_is_stepped_back_while_the_others_stay(session):
+    session.paint("depth", [1], HIDDEN)
+    session.paint("rgb", [2], HIDDEN)
+    session.paint("depth", [3], SHOWN)
+    session.change(view="top")
+    assert session.undo_stroke("depth") and session.state.painted_depth == ((1, HIDDEN),)
+    assert session.state.view == "top" and session.state.painted_rgb == ((2, HIDDEN),)
+    assert session.undo() and session.state.painted_depth == ((1, HIDDEN), (3, SHOWN)), "itself undone"
+    assert session.redo() and session.undo_stroke("depth") and session.state.painted_depth == (), "known again after a redo"
+    assert not session.undo_stroke("depth") and session.state.view == "top"
+    session.paint("depth", [5], HIDDEN)
+    assert session.undo_stroke("depth") and session.state.painted_depth == () and not session.undo_stroke("depth")
+    with pytest.raises(ConfigError, match="modality"):
+        session.undo_stroke("infrared")
 
 
 def test_checkpoints_come_from_files_and_are_read_again_after_a_refresh(frames, model, tmp_path):
@@ -310,8 +373,6 @@ def test_a_spoilt_session_file_is_one_line_and_changes_nothing(session, tmp_path
 
 
 def test_checkpoints_of_two_sizes_are_refused_in_one_line(frames):
-    import dataclasses
-
     small, large = (Mask3D(dataclasses.replace(MODEL, image_size=size)).eval() for size in ((64, 80), (96, 128)))
     session = Session(frames, {"small": small, "large": large})
     with pytest.raises(ConfigError, match="large sees 96x128 pixels"):

@@ -45,6 +45,55 @@ def test_scenes_come_back_by_click_and_on_a_projector_by_arrow_keys():
         assert requests(view)[-1] == {"number": 4, "what": "forget", "scene": 0}
 
 
+SECOND_VIEW = """async (values) => {
+const { default: widget } = await import("/widget.js"), { PageModel } = await import("/page_model.js");
+const own = document.getElementById("root");
+own.classList.add("mask3d-explorer");
+own.style.minHeight = "200px";
+const root = Object.assign(document.createElement("div"), { className: "mask3d-explorer", id: "second" });
+const far = Object.assign(document.createElement("div"), { id: "far" });
+const other = Object.assign(document.createElement("div"), { tabIndex: 0, role: "slider", id: "theirs" });
+document.body.append(far, root);
+window.second = new PageModel(values);
+window.asked = [];
+window.second.on("saved", (changes) => window.asked.push(changes.request.what));
+widget.render({ model: window.second, el: root.appendChild(document.createElement("div")) });
+root.append(other); }"""
+
+
+def test_of_several_presented_views_one_alone_steps():
+    toolbar = Toolbar(kinds=["PNG"], scenes=SCENES, scene=0, present=True)
+    values = {name: value for name, value in toolbar.get_state().items() if not name.startswith("_") and name != "file"}
+    with open_widget(toolbar) as view:
+        view.page.evaluate(SECOND_VIEW, values)
+        both = lambda: (len(requests(view)), len(view.page.evaluate("window.asked")))  # noqa: E731
+        view.page.keyboard.press("ArrowRight")
+        assert sum(both()) == 1, "one key, one step"
+        before = both()
+        view.page.locator("#second .tb-scene").first.focus()
+        view.page.keyboard.press("ArrowRight")
+        assert both() == (before[0], before[1] + 1), "the view that the reader is in"
+        view.page.locator("#theirs").focus()
+        view.page.keyboard.press("ArrowRight")
+        assert both() == (before[0], before[1] + 1), "a slider's arrow keys are its own"
+        view.page.evaluate("document.activeElement.blur(); document.getElementById('far').style.height = '3000px'; "
+                           "scrollTo(0, 1e6)")
+        view.page.keyboard.press("ArrowRight")
+        assert both() == (before[0], before[1] + 2), "what is out of sight stays"
+
+
+def test_a_lost_kernel_is_said_at_the_top_of_a_tall_view():
+    with open_widget(Toolbar(kinds=["PNG"])) as view:
+        view.page.evaluate("document.body.classList.add('mask3d-explorer'); document.body.prepend(Object.assign("
+                           "document.createElement('div'), { style: 'height: 2000px' }))")
+        view.lose_kernel()
+        place = view.page.get_by_role("alert").bounding_box()
+        assert place["y"] < 100
+        assert view.page.evaluate("getComputedStyle(document.querySelector('.tb-gone')).opacity") == "1"
+        view.page.evaluate("scrollTo(0, 900)")
+        assert 0 <= view.page.get_by_role("alert").bounding_box()["y"] < 100, "wherever one looks"
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_lost_kernel_is_said(dark):
     with open_widget(Toolbar(kinds=["PNG"], scenes=SCENES), dark=dark) as view:

@@ -23,7 +23,8 @@ from mask3d_core.masking import MaskConfig, to_pixels
 from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.sources import open_source
 from mask3d_core.training.checkpoint import load_model, save_model
-from mask3d_core.training.log import read_log
+from mask3d_core.training.config import pretrain_config
+from mask3d_core.training.log import read_log, reference_curve
 from mask3d_core.training.process import SILENCE, Owner, claimed, identity_of, read_owner, this_process, write_owner
 from mask3d_viz.curves import figure_svg, loss_curve, theme_variables
 from mask3d_viz.explorers.masks import explore_masks
@@ -32,6 +33,7 @@ from mask3d_viz.explorers.watch import figures, watch
 from mask3d_viz.film import FilmMaker, thinned
 from mask3d_viz.following import Beat, follow_run
 from mask3d_viz.predictions import model_token
+from mask3d_viz.run_charts import OTHER_FRAMES, ghosts
 from mask3d_viz.run_opponents import FixedScorer
 from mask3d_viz.runs import LogTail, Run, command_of, duration, lesson_config, plan_run, start_run
 from mask3d_viz.widgets.film_strip import FilmStrip, film_picture
@@ -405,7 +407,28 @@ def test_charts_carry_the_opponent_and_the_shipped_run(tmp_path):
     for change in ({"mask": MaskConfig(((0.8, 0.8),))}, {"data": "rooms"}, {"rooms_sensor": 0.0}, {"eval_frames": 8},
                    {"model": dataclasses.replace(config.model, image_size=(120, 160))}):
         other = dataclasses.replace(config, **change)
-        assert not any(t.get_text().startswith("shipped") for t in figures(records, other)[1][1].axes[0].texts), change
+        said = {t.get_text() for t in figures(records, other)[1][1].axes[0].texts if t.get_text().startswith("shipped")}
+        assert said == {OTHER_FRAMES}, (change, "a ghost, and its name says that its frames are others")
+
+
+def test_the_shipped_run_stands_behind_any_run_whose_numbers_mean_the_same(tmp_path):
+    lesson, tiny = lesson_config(), plan_run(tmp_path, preset="tiny").config
+    records = [{"step": s, "loss": 1.0 / (s + 1), "eval": {"abs_rel": 0.5 / (s + 1), "abs_rel_of_the_mean": 0.3}}
+               for s in range(0, 1200, 100)]
+
+    def dashes(config):
+        return [[line for line in figure.axes[0].lines if line.get_label() == "_ghost"] for _, figure in figures(records, config)]
+
+    loss, error = dashes(lesson)
+    assert loss == [] and len(error) == 1, "the lesson's loss has another unit, its AbsRel has not"
+    curve = [(r["step"], r["eval"]["abs_rel"]) for r in reference_curve("tiny/mask3d") if "abs_rel" in r.get("eval", {})]
+    x, y = error[0].get_data()
+    assert (x[0], x[-1]) == (0, 1100) and np.allclose(y, np.interp(x, *zip(*curve))) and error[0].get_linestyle() == "--"
+    assert OTHER_FRAMES in texts(figures(records, lesson)[1][1])
+    assert [len(lines) for lines in dashes(tiny)] == [1, 1] and OTHER_FRAMES in texts(figures(records, tiny)[0][1])
+    assert dashes(dataclasses.replace(tiny, loss=dataclasses.replace(tiny.loss, kind="l1")))[0] == []
+    assert ghosts(pretrain_config("tiny", "mae"), "rgb_error") and not ghosts(pretrain_config("tiny", "mae"), "abs_rel")
+    assert ghosts(None, "loss") == {} and len(figures(records[:1], lesson)) == 2, "one step has no curve behind it"
 
 
 def texts(figure):

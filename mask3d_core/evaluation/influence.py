@@ -1,7 +1,9 @@
 """Influence: how far a patch's predicted depth moves when one visible patch is taken away. Measured, not read off.
 
 Every visible patch of either modality is hidden once, all variants run in batches, and each prediction is compared with
-the whole one. One pass answers for every patch that might be asked.
+the whole one. One pass answers for every patch that might be asked. What a missing patch cannot change is computed once:
+without an RGB patch the depth encoder gives what it gave (and so does the surface that the prediction starts from),
+without a depth patch the RGB encoder.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from mask3d_core.errors import ConfigError
 from mask3d_core.masking import Masks
 from mask3d_core.models.mask3d import Mask3D
 from mask3d_core.models.patches import patchify
+from mask3d_core.models.targets import DepthSpace
 from mask3d_core.shapes import Bool, Float
 
 CHUNK = 16  # variants in one forward pass
@@ -76,14 +79,16 @@ def measure_influence(model: Mask3D, batch: Batch, masks: Masks, chunk: int = CH
     if sum(int(where.any()) for where in visible.values()) == 1 and len(taken) == 1:
         raise ConfigError("only one patch is visible; without it there is nothing to predict from. Show more patches")
     moves = {name: torch.full((count, count), float("nan")) for name in ("rgb", "depth")}
-    base = _patch_means(model, batch, masks)[0]
-    for start in range(0, len(taken), chunk):
-        part = taken[start:start + chunk]
-        found = _patch_means(model, batch, _without(masks, part))
-        for (name, k), values in zip(part, found, strict=True):
-            moves[name][:, k] = (values - base).cpu()
-        if progress:
-            progress(min(start + chunk, len(taken)), len(taken))
+    whole = _Whole(model, batch, masks)
+    base, done = whole.means()[0], 0
+    for name in ("rgb", "depth"):
+        patches = [k for what, k in taken if what == name]
+        for first in range(0, len(patches), chunk):
+            part = patches[first:first + chunk]
+            moves[name][:, part] = (whole.without(name, part) - base).T.cpu()
+            done += len(part)
+            if progress:
+                progress(done, len(taken))
     return Influence(moves["depth"], moves["rgb"], base.cpu())
 
 
@@ -92,20 +97,47 @@ def _visible(model: Mask3D, masks: Masks, name: str) -> Bool[Tensor, "n"]:
     return ~hidden if name in model.config.inputs else torch.zeros_like(hidden)
 
 
-def _without(masks: Masks, taken: list[tuple[str, int]]) -> Masks:
-    """One variant per patch taken away."""
-    both = {name: getattr(masks, name).expand(len(taken), -1).clone() for name in ("rgb", "depth")}
-    for row, (name, k) in enumerate(taken):
-        both[name][row, k] = True
-    return replace(masks, **both, rgb_may_pad=True, depth_may_pad=True)
+class _Whole:
+    """One frame with all that is visible, encoded once, and its variants.
 
+    Args:
+        model: in evaluation mode. batch: one frame. masks: of it.
+    """
 
-def _patch_means(model: Mask3D, batch: Batch, masks: Masks) -> Float[Tensor, "v n"]:
-    """Mean predicted metres of each patch, for each variant of the masks."""
-    number = masks.rgb.shape[0]
-    pictures = [tensor.expand(number, *tensor.shape[1:]) for tensor in (
-        batch.color, batch.depth, batch.is_valid, batch.intrinsics)]
-    return patchify(model(*pictures, masks).depth[:, None], model.config.patch).mean(dim=-1)
+    def __init__(self, model: Mask3D, batch: Batch, masks: Masks):
+        self.model, self.batch, self.masks = model, batch, masks
+        self.is_visible, self.space = model.seen(batch.depth, batch.is_valid, batch.intrinsics, masks)
+        self.encoded = model.encode(batch.color, batch.depth, self.is_visible, self.space, masks)
+        if not self.encoded:
+            raise ConfigError("nothing is visible, so there is nothing to take away. Show some patches")
+        self.start = model.start(batch.depth, self.is_visible, self.space)
+
+    def means(self) -> Float[Tensor, "1 n"]:
+        """Mean predicted metres of each patch, with everything that is visible."""
+        return self._means(self.encoded, self.space, self.start)
+
+    def without(self, name: str, patches: list[int]) -> Float[Tensor, "v n"]:
+        """The same without one patch of a modality, for each of these patches."""
+        model, count = self.model, len(patches)
+        hidden = getattr(self.masks, name).repeat(count, 1)
+        hidden[torch.arange(count), torch.tensor(patches)] = True
+        other = "depth" if name == "rgb" else "rgb"
+        masks = replace(self.masks, **{name: hidden, other: getattr(self.masks, other).expand(count, -1),
+                                       f"{name}_count": int((~hidden[0]).sum()), f"{name}_may_pad": False})
+        color, depth, is_valid, intrinsics = (tensor.expand(count, *tensor.shape[1:]) for tensor in (
+            self.batch.color, self.batch.depth, self.batch.is_valid, self.batch.intrinsics))
+        is_visible, space, start = self.is_visible.expand(count, -1, -1), self.space, self.start
+        if name == "depth":
+            is_visible, space = model.seen(depth, is_valid, intrinsics, masks)
+            start = model.start(depth, is_visible, space)
+        encoded = {kept: tuple(None if part is None else part.expand(count, *part.shape[1:]) for part in parts)
+                   for kept, parts in self.encoded.items() if kept != name}
+        encoded |= model.encode(color, depth, is_visible, space, masks, (name,))
+        return self._means({key: encoded[key] for key in ("rgb", "depth") if key in encoded}, space, start)
+
+    def _means(self, encoded: dict, space: DepthSpace, start: tuple) -> Float[Tensor, "v n"]:
+        prediction = self.model.predict(encoded, space, start, self.batch.depth.shape[-2:])
+        return patchify(prediction.depth[:, None], self.model.config.patch).mean(dim=-1)
 
 
 __all__ = ["CHUNK", "Influence", "measure_influence"]

@@ -129,36 +129,77 @@ class Mask3D(nn.Module):
         Raises:
             ConfigError: a size that is no multiple of the patch, or no visible token of any input.
         """
-        config = self.config
-        height, width = color.shape[-2:]
-        if height % config.patch or width % config.patch:
-            raise ConfigError(f"frames must be multiples of {config.patch} pixels; got {height}x{width}")
-        grid = (height // config.patch, width // config.patch)
-        is_visible = is_valid & ~to_pixels(masks.depth, grid, config.patch)
-        if "depth" not in config.inputs:
-            is_visible = torch.zeros_like(is_visible)
-        space = depth_space(config.target, depth, is_visible, intrinsics, self.depth_mean, self.depth_std)
-        tokens = []
-        if "rgb" in config.inputs and masks.rgb_count:
-            tokens.append(self._encode_rgb(color, masks))
-        if "depth" in config.inputs and masks.depth_count:
-            tokens.append(self._encode_depth(depth, is_visible, space, masks))
-        if not tokens:
+        is_visible, space = self.seen(depth, is_valid, intrinsics, masks)
+        encoded = self.encode(color, depth, is_visible, space, masks)
+        if not encoded:
             raise ConfigError("at least one visible token of some input is needed; both ratios hide everything")
-        anchor = features = None
-        if config.anchor == "spline" and "depth" in config.targets:
-            anchor = spline_anchor(space.encode(depth), is_visible, config.patch, config.anchor_cells)
-            features = anchor_features(anchor, is_visible, config.patch)
-        decoded = self.decode(dict(tokens), grid, features)
+        return self.predict(encoded, space, self.start(depth, is_visible, space), color.shape[-2:])
+
+    def seen(self, depth: Float[Tensor, "b h w"], is_valid: Bool[Tensor, "b h w"], intrinsics: Float[Tensor, "b 4"],
+             masks: Masks) -> tuple[Tensor, DepthSpace]:
+        """Which depth the model sees, Bool (b, h, w), and the frame's map between metres and the model's space.
+
+        Raises:
+            ConfigError: a size that is no multiple of the patch.
+        """
+        is_visible = is_valid & ~to_pixels(masks.depth, self._grid(is_valid.shape[-2:]), self.config.patch)
+        if "depth" not in self.config.inputs:
+            is_visible = torch.zeros_like(is_visible)
+        return is_visible, depth_space(self.config.target, depth, is_visible, intrinsics, self.depth_mean, self.depth_std)
+
+    def encode(self, color: Float[Tensor, "b 3 h w"], depth: Float[Tensor, "b h w"], is_visible: Bool[Tensor, "b h w"],
+               space: DepthSpace, masks: Masks, names: tuple[str, ...] = ("rgb", "depth")) -> dict[str, tuple]:
+        """The visible tokens of each input, as :meth:`decode` takes them; those of which none can be visible are left out.
+
+        Args:
+            color, depth, masks: as in :meth:`forward`. is_visible, space: of :meth:`seen`.
+            names: which inputs.
+        """
+        encoded = []
+        if "rgb" in names and "rgb" in self.config.inputs and masks.rgb_count:
+            encoded.append(self._encode_rgb(color, masks))
+        if "depth" in names and "depth" in self.config.inputs and masks.depth_count:
+            encoded.append(self._encode_depth(depth, is_visible, space, masks))
+        return dict(encoded)
+
+    def start(self, depth: Float[Tensor, "b h w"], is_visible: Bool[Tensor, "b h w"], space: DepthSpace
+              ) -> tuple[Tensor | None, Tensor | None]:
+        """The surface that the prediction starts from, and what the decoder is told of it; (None, None) without one."""
+        if self.config.anchor != "spline" or "depth" not in self.config.targets:
+            return None, None
+        anchor = spline_anchor(space.encode(depth), is_visible, self.config.patch, self.config.anchor_cells)
+        return anchor, anchor_features(anchor, is_visible, self.config.patch)
+
+    def predict(self, encoded: dict[str, tuple], space: DepthSpace, start: tuple[Tensor | None, Tensor | None],
+                size: tuple[int, int]) -> Prediction:
+        """What :meth:`encode`, :meth:`seen` and :meth:`start` gave, fused, decoded and brought back to metres.
+
+        Args:
+            encoded: of all inputs, with the same number of frames; ``space`` and ``start`` may be of one frame for all.
+            size: (height, width) in pixels.
+        """
+        config, grid, (anchor, features) = self.config, self._grid(size), start
+        decoded = self.decode(encoded, grid, features)
         value = prediction = None
         if "depth" in config.targets:
-            with torch.autocast(color.device.type, enabled=False):  # bf16 would round depth to steps of centimetres
+            with torch.autocast(self.mask_token.device.type, enabled=False):  # bf16 would round depth to steps of centimetres
                 value = self.depth_head(decoded["depth"].float())
             value = unpatchify(value, grid, config.patch)[:, 0]
             value = value if anchor is None else value + anchor
             prediction = space.decode(value)
         rgb = self.rgb_head(decoded["rgb"]).float() if "rgb" in config.targets else None
         return Prediction(prediction, value, space if value is not None else None, rgb, anchor=anchor)
+
+    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(rows, columns) of patches of a picture (height, width).
+
+        Raises:
+            ConfigError: no multiple of the patch.
+        """
+        (height, width), patch = size, self.config.patch
+        if height % patch or width % patch:
+            raise ConfigError(f"frames must be multiples of {patch} pixels; got {height}x{width}")
+        return height // patch, width // patch
 
     def _encode_rgb(self, color: Tensor, masks: Masks) -> tuple[str, tuple]:
         ids, padding = keep_ids(masks.rgb, masks.rgb_count)

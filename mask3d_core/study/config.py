@@ -212,7 +212,8 @@ class StudyConfig:
                     "label_fraction": condition}
         return finetune_config(self.task, **data, start=start, shape=model.rgb, patch=model.patch, image_size=model.image_size,
                                head=self.head, label_seed=seed, freeze=self.freeze, layer_decay=choice["layer_decay"],
-                               eval_frames=0, preview=0, fit=fit, name=f"{self.name}/{self.task}")
+                               drop_path=0.0 if self.freeze == -1 else FinetuneConfig.drop_path, eval_frames=0, preview=0, fit=fit,
+                               name=f"{self.name}/{self.task}")
 
 
 def is_pretrained_here(start: str) -> bool:

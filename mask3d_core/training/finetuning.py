@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.layers import DropPath
 from torch import nn
 
 from mask3d_core.batches import AugmentConfig, StoreBatches
@@ -117,7 +118,8 @@ def _regridded(start: Start, config: FinetuneConfig) -> nn.Module:
 
 
 def freeze(vit: nn.Module, blocks: int) -> None:
-    """Stop the embedding and the first blocks from learning; -1 = the whole encoder, 0 = nothing.
+    """Stop the embedding and the first blocks from learning; -1 = the whole encoder, 0 = nothing. What is frozen leaves no
+    block out by chance either: a head on top is to learn from the features that it will be asked with.
 
     Raises:
         ConfigError: more blocks than there are.
@@ -133,6 +135,10 @@ def freeze(vit: nn.Module, blocks: int) -> None:
         is_above = parts[0] == "blocks" and int(parts[1]) >= blocks or parts[0] in ("norm", "fc_norm")
         if whole or not is_above:
             parameter.requires_grad_(False)
+    for block in vit.blocks if whole else vit.blocks[:blocks]:
+        for module in block.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = 0.0
 
 
 def prepared_data(config: FinetuneConfig, start: Start, device: torch.device, rank: int = 0, world: int = 1

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import ipywidgets as widgets
 import numpy as np
-import torch
-from torch import Tensor
 
-from mask3d_core.attention import EncoderAttention, ModelAttention, attention_sizes, entropy
+from mask3d_core.attention import ModelAttention, attention_sizes
 from mask3d_core.errors import ConfigError
-from mask3d_core.evaluation.influence import Influence
 from mask3d_core.evaluation.uncertainty import rank_correlation
 from mask3d_core.masking import NEVER, visible_count
 from mask3d_viz import style
-from mask3d_viz.drawing import blank, number, paste, text_block
+from mask3d_viz.drawing import blank, paste, text_block
+from mask3d_viz.explorers.attention_words import (PARTS, entropy_view, head_words, layer_options, layer_words, mass_html,
+                                                  row_words)
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, opened
-from mask3d_viz.explorers.questions import Questions, answer_html, arrows_of, largest_move, picture_arrows, words
+from mask3d_viz.explorers.questions import (Answer, Questions, answer_html, arrows_of, largest_move, move_words, movers,
+                                            picture_arrows, source_words, words)
+from mask3d_viz.explorers.readout import Extra, patch_words, say_values
 from mask3d_viz.images import depth_image
+from mask3d_viz.explorers.studio import in_words
 from mask3d_viz.session import Session
 from mask3d_viz.widgets.patch_image import NOTHING_MEASURED, PatchImage
+from mask3d_viz.widgets.ratio_grid import RatioGrid
 
 HEADS = ("mean", "max", "rollout")
+HINT = "Click a patch, in any picture or cloud: what does its depth come from?"
+TAKEN, LOOKED = "taken away, it moves by", "attention"  # the view's own numbers in the readouts
 NOT_ATTRIBUTION = ("Attention says where values were mixed from; influence, measured by taking patches away, says what "
                    "the answer owes to them. They often disagree.")
 
@@ -44,10 +47,10 @@ class AttentionExplorer(Explorer):
         self.pictures = {"rgb": make("RGB seen: influence"), "depth": make("Depth seen: influence"),
                          "attention rgb": make("RGB encoder: attention"),
                          "attention depth": make("Depth encoder: attention"), "decoder": make("Decoder: attention")}
-        self.answer, self.mass = widgets.HTML(), widgets.HTML()
+        self.answer, self.mass, self.waiting = widgets.HTML(), widgets.HTML(), widgets.HTML()
         layers, heads = self._sizes()
-        self.layer = widgets.IntSlider(min=-layers, max=-1, value=-1, description="layer", continuous_update=False,
-                                       layout=widgets.Layout(width="320px"))
+        self.layer = widgets.SelectionSlider(options=layer_options(layers), value=-1, description="layer",
+                                             continuous_update=False, layout=widgets.Layout(width="360px"))
         self.head = widgets.Dropdown(options=heads, description="head", layout=widgets.Layout(width="200px"))
         self.progress = widgets.IntProgress(description="asking", layout=widgets.Layout(width="320px", visibility="hidden"))
         self.questions = Questions(self.studio, self._count)
@@ -57,9 +60,19 @@ class AttentionExplorer(Explorer):
                        for name, p in self.pictures.items()}
         both = [[self._tiles[n] for n in names] for names in
                 (("rgb", "depth"), ("attention rgb", "attention depth", "decoder"))]
-        self.children = [widgets.Box([*both[0], self.answer], layout=row), self.progress,
+        self.entropies = {name: RatioGrid(row_title="layer", column_title="head", max_width=260) for name in PARTS}
+        self._sharpness = widgets.VBox([
+            widgets.HTML(words("<b>How sharply each head looks</b>: entropy, 0 = at one patch, 1 = at all alike. A cell chooses "
+                               "its layer and head.", is_html=True)),
+            widgets.Box([widgets.Box([g], layout=widgets.Layout(flex="1 1 200px", max_width="260px"))
+                         for g in self.entropies.values()], layout=row)])
+        self.children = [widgets.Box([*both[0], self.answer], layout=row),
+                         widgets.Box([self.progress, self.waiting], layout=row),
                          widgets.Box([self.layer, self.head], layout=row),
-                         widgets.Box([*both[1], self.mass], layout=row), self.message]
+                         widgets.Box([*both[1], self.mass], layout=row), self._sharpness, self.message]
+        for name, grid in self.entropies.items():
+            grid.add_class("mask3d-heads")
+            grid.observe(lambda _, name=name: self._choose(name), "chosen")
         for picture in self.pictures.values():
             picture.observe(lambda change: self.wish(hover=change["new"]), "hover")
             picture.observe(lambda change: self.wish(selection=tuple(change["new"])), "selection")
@@ -91,10 +104,12 @@ class AttentionExplorer(Explorer):
         state = self.session.state
         if "checkpoint" in changed:
             layers, heads = self._sizes()
-            self.layer.min = -layers
+            if list(self.layer.options) != layer_options(layers):
+                self.layer.options = layer_options(layers)
+                self.layer.value = -1
             if list(self.head.options) != heads:
                 self.head.options = heads
-        if changed & {"layer", "checkpoint"} and self.layer.min <= state.layer <= -1:
+        if changed & {"layer", "checkpoint"} and -len(self.layer.options) <= state.layer <= -1:
             self.layer.value = state.layer
         if changed & {"head", "checkpoint"} and state.head in self.head.options:
             self.head.value = state.head
@@ -106,6 +121,8 @@ class AttentionExplorer(Explorer):
                 picture.hover = state.hover
             if "selection" in changed:
                 picture.selection = list(state.selection)
+        if changed & {"layer", "head", "checkpoint"}:
+            self._ring()
         if changed & {"selection", "layer", "head"} and self.studio.shown is not None and not self.studio.is_stale:
             self._ask()
 
@@ -129,7 +146,28 @@ class AttentionExplorer(Explorer):
         depth = depth_image(r.depth, r.is_valid, limits, self.session.state.colormap)
         for name, picture in self.pictures.items():
             picture.set_picture(depth if _modality(name) == "depth" else r.color)
+            say_values(picture, shown)
         self._ask()
+
+    def evidence_texts(self) -> list[widgets.Widget]:
+        """The answer, the decoder's numbers and the heads' entropies; dimmed until a new mask has been asked, too."""
+        return [self.answer, self.mass, *self.entropies.values()]
+
+    def _ring(self) -> None:
+        """Where layer and head stand in each part's entropies."""
+        state = self.session.state
+        for name, grid in self.entropies.items():
+            rows, columns = grid.size
+            row, head = rows + state.layer, int(state.head) if state.head.isdecimal() else -1
+            is_there = 0 <= row < rows and 0 <= head < columns
+            grid.here = (float(head), float(row)) if is_there else (-1.0, -1.0)
+
+    def _choose(self, name: str) -> None:
+        """The layer and the head of a part's cell."""
+        grid = self.entropies[name]
+        if grid.cell is not None:
+            row, head = grid.cell
+            self.wish("layer", layer=row - grid.size[0], head=str(head))
 
     # ---- asking -----------------------------------------------------------------------------------------------------
 
@@ -137,48 +175,83 @@ class AttentionExplorer(Explorer):
         """Answer from what is known, or ask the worker."""
         patch = self.asked
         if patch is None:
-            self.answer.value = words("Click a patch, in any picture or cloud: what does its depth come from?")
+            self.answer.value = words(HINT)
             self.mass.value = ""
+            self._sharpness.layout.display = "none"
             self.studio.point(())
+            self._rest()
             for picture in self.pictures.values():
                 picture.set_heat(None)
                 picture.arrows = []
             return
-        if self.questions.known() is not None:
-            return self._answer(patch)
-        self.answer.value = words(f"Asking patch {patch}: taking every visible patch away once ...")
+        known = self.questions.known()
+        if known is not None:
+            self._rest()
+            return self._answer(patch, known)
+        earlier = self.questions.earlier()
+        if earlier is not None:
+            self._answer(patch, earlier.answer, earlier.words)
+        else:
+            for picture in self.pictures.values():
+                picture.arrows = []  # they were the old masks'
+        if self.answer.value == words(HINT):
+            self.answer.value = ""
+        self._dim(True)  # what stands there is old
+        for picture in self.pictures.values():
+            picture.stale = bool(picture.heat)  # so are its colours, if it has any
+        self.questions.ask(self._answered)
+        self.waiting.value = words(self._waiting_words())
 
-        def done(of: tuple, answer: tuple[Influence, ModelAttention] | None, problem: BaseException | None) -> None:
-            self.progress.layout.visibility = "hidden"
+    def _answered(self, of: tuple, answer: Answer | None, problem: BaseException | None) -> None:
+        """A question came to its end: show what is known now, and ask again where the weights are newer by now."""
+        with self.following():
+            self.progress.layout.visibility, self.waiting.value = "hidden", ""
             if problem is not None:
-                return self.say(str(problem), warns=True)
-            if self.studio.shown is not None and self.studio.shown.key == of and self.asked is not None:
-                self._answer(self.asked)
+                return self.say(in_words(problem), warns=True)
+            shown = self.studio.shown
+            if self.asked is None or shown is None or shown.key[1:] != of[1:]:
+                return
+            if not self.studio.is_stale:
+                self._ask()
+            elif shown.key == of:  # newer weights predict just now: their prediction asks again
+                self._answer(self.asked, answer)
 
-        self.questions.ask(done)
+    def _rest(self) -> None:
+        """Nothing is being asked: what stands there is as new as the prediction."""
+        is_old = self.studio.is_stale or bool(self.studio.error)
+        self._dim(is_old)
+        for picture in self.pictures.values():
+            picture.stale = is_old
+        self.progress.layout.visibility, self.waiting.value = "hidden", ""
+
+    def _waiting_words(self) -> str:
+        """What is being done, and how long it takes."""
+        time = self.questions.time_words()
+        place = "" if self.asked is None else f"Asking {patch_words(self.asked, self.session.grid)}: "
+        return f"{place}taking every visible patch away once{', ' + time if time else ''} ..."
 
     def _count(self, done: int, total: int) -> None:
         self.progress.max, self.progress.value, self.progress.layout.visibility = total, done, "visible"
+        self.waiting.value = words(self._waiting_words())
 
-    def _answer(self, patch: int) -> None:
-        influence, attention = self.questions.known()
+    def _answer(self, patch: int, known: Answer, mark: str = "") -> None:
+        influence, attention = known
         moves = {"rgb": influence.rgb_moves[patch].numpy() * 100, "depth": influence.depth_moves[patch].numpy() * 100}
         end, arrows = largest_move(moves), arrows_of(patch, influence)
         for name, values in moves.items():
             picture = self.pictures[name]
             picture.set_heat(values, style.ERROR_COLORMAP, (-end, end))
             picture.set_bar(style.ERROR_COLORMAP, (-end, end), "cm")
-            picture.set_values({"taken away, it moves by": values}, {"taken away, it moves by": "cm"}, digits={
-                "taken away, it moves by": 2}, signed=("taken away, it moves by",))
+            say_values(picture, self.studio.shown, {TAKEN: Extra(values, "cm", 2, is_signed=True)})
             picture.arrows = picture_arrows(arrows, name)
         self.studio.point(arrows)
-        self.answer.value = answer_html(patch, self.session.grid, influence)
+        self.answer.value = answer_html(patch, self.session.grid, influence, mark=mark)
         self._show_attention(patch, attention, moves)
 
     def _show_attention(self, patch: int, attention: ModelAttention, moves: dict[str, np.ndarray]) -> None:
-        layer, head = self.session.state.layer, self.session.state.head
-        head = int(head) if head.isdecimal() else head
-        problems = []
+        layer, chosen = self.session.state.layer, self.session.state.head
+        head, problems = int(chosen) if chosen.isdecimal() else chosen, []
+        self._show_entropies(attention)
         for name in ("rgb", "depth"):
             picture, encoder = self.pictures[f"attention {name}"], getattr(attention, name)
             try:
@@ -186,35 +259,58 @@ class AttentionExplorer(Explorer):
                     raise ConfigError(f"no {name} patch is visible")
                 if not (encoder.ids == patch).any():
                     raise ConfigError("hidden here: it asks nothing")
+                _check_layer(layer, len(encoder.layers))
                 values, prefix = encoder.of(patch, layer, head)
-                _heat(picture, values.numpy())
+                self._heat(picture, values.numpy())
                 picture.note = row_words(values, prefix, encoder)
             except ConfigError as problem:
                 picture.set_heat(None)
+                say_values(picture, self.studio.shown)
                 picture.note = "; ".join(problem.problems)
                 problems.append(picture.note)
         picture = self.pictures["decoder"]
         try:
+            _check_layer(layer, len(attention.decoder))
             rows, mass = attention.decoder_of(patch, layer, head), attention.decoder_mass(patch, layer, head)
+            tokens = attention.token_mass(patch, layer, head)
             picture.note = ""
         except ConfigError as problem:
             picture.set_heat(None)
+            say_values(picture, self.studio.shown)
             picture.note = "; ".join(problem.problems)
             self.mass.value = words(f"Nothing to show of the decoder: {picture.note}.")
             if len(problems) == 2:  # no part has it
                 self.say(picture.note, warns=True)
             return
         total = np.nansum(np.stack([row.numpy() for row in rows.values()]), axis=0)
-        _heat(picture, total)
+        self._heat(picture, total)
         felt = sum(np.nan_to_num(np.abs(m)) for m in moves.values())
         visible = np.isfinite(moves["rgb"]) | np.isfinite(moves["depth"])
         agreement = rank_correlation(felt[visible], total[visible])
-        bars = "".join(f"<tr><td style='padding-right:12px'>{escape(name)} known there</td><td>{value:.0%}</td></tr>"
-                       for name, value in mass.items())
+        which = head_words(chosen)
+        if head != "rollout":
+            which = f"{layer_words(layer, len(attention.decoder))}, {which}"
         self.mass.value = words(
-            f"<b>Where the decoder looks</b> (layer {layer}, head {head})<table>{bars}</table>"
+            f"<b>Where the decoder looks</b> ({which}){mass_html(mass, tokens)}"
             f"Rank correlation of attention with influence over visible patches: <b>{agreement:+.2f}</b>.<br>"
             f"<span style='opacity:.75'>{NOT_ATTRIBUTION}</span>", is_html=True)
+
+    def _show_entropies(self, attention: ModelAttention) -> None:
+        """All heads of all parts; nothing for an encoder that saw nothing."""
+        found = attention.entropies()
+        for name, grid in self.entropies.items():
+            grid.layout.display = None if name in found else "none"
+            if name in found:
+                grid.draw(entropy_view(name, found[name]))
+        self._sharpness.layout.display = None
+        self._ring()
+
+    def _heat(self, picture: PatchImage, values: np.ndarray) -> None:
+        """Attention over a picture, 0..1."""
+        top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+        picture.set_heat(values, "viridis", (0.0, top or 1.0))
+        picture.set_bar("viridis", (0.0, 100 * (top or 1.0)), "%")
+        say_values(picture, self.studio.shown, {LOOKED: Extra(values * 100, "%", 1)})
 
     def still(self, theme: str = "light") -> np.ndarray:
         """Influence with the answer beside it, attention under them."""
@@ -244,28 +340,28 @@ class AttentionExplorer(Explorer):
         patch, known = self.asked, self.questions.known()
         if patch is None or known is None:
             return []
-        columns = self.session.grid[1]
-        lines = [f"{'RGB' if name == 'rgb' else 'depth'}, row {k // columns + 1}, column {k % columns + 1}: "
-                 f"{'+' if moved > 0 else ''}{number(100 * moved, 1)} cm" for name, k, moved in known[0].top(patch, count)]
-        return ["Taken away, these move it most:", *lines, "", NOT_ATTRIBUTION]
+        top, others = movers(patch, known[0], count)
+        lines = [f"{source_words(name)}, {patch_words(k, self.session.grid)}: {move_words(moved)}" for name, k, moved in top]
+        return ["Taken away, these move it most:", *lines, *([others] if others else []), "", NOT_ATTRIBUTION]
 
     def panels(self) -> list[widgets.Widget]:
-        """A tile per picture."""
-        return list(self._tiles.values())
+        """A tile per picture, and the heads' entropies."""
+        return [*self._tiles.values(), self._sharpness]
 
     def projected(self) -> list[widgets.Widget]:
         """The influence of colour and of depth."""
         return [self._tiles["rgb"], self._tiles["depth"]]
 
     def table(self) -> list[dict]:
-        """Each patch's influence on the asked one, in centimetres; empty where it was hidden."""
+        """Each patch's influence on the asked one, in centimetres; empty where it was hidden. Rows and columns from 1."""
         patch, known = self.asked, self.questions.known()
         if patch is None or known is None:
             raise ConfigError("no patch was asked yet: click one first")
         influence, columns = known[0], self.session.grid[1]
         moves = {"rgb": influence.rgb_moves[patch].numpy(), "depth": influence.depth_moves[patch].numpy()}
         plain = lambda value: "" if np.isnan(value) else round(100 * float(value), 3)  # noqa: E731
-        return [{"asked": patch, "row": k // columns + 1, "column": k % columns + 1,
+        place = {"asked_row": patch // columns + 1, "asked_column": patch % columns + 1}
+        return [{**place, "row": k // columns + 1, "column": k % columns + 1,
                  "rgb_taken_away_cm": plain(moves["rgb"][k]), "depth_taken_away_cm": plain(moves["depth"][k])}
                 for k in range(len(moves["rgb"]))]
 
@@ -274,8 +370,8 @@ class AttentionExplorer(Explorer):
         patch, known = self.asked, self.questions.known()
         if patch is None or known is None:
             return "No patch was asked yet."
-        shares = known[0].shares(patch)
-        return f"Patch {patch}: {shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour."
+        shares, place = known[0].shares(patch), patch_words(patch, self.session.grid)
+        return f"{place[:1].upper()}{place[1:]}: {shares['depth']:.0%} from depth, {shares['rgb']:.0%} from colour."
 
 
 def _modality(name: str) -> str:
@@ -283,30 +379,14 @@ def _modality(name: str) -> str:
     return "rgb" if "rgb" in name else "depth"
 
 
-def row_words(values: Tensor, prefix: Tensor, encoder: EncoderAttention) -> str:
-    """What does not stand in the picture of one patch's attention.
+def _check_layer(layer: int, layers: int) -> None:
+    """Refuse a layer that a shallower part has not.
 
-    Args:
-        values: Float (n,) over the grid, NaN where a patch is hidden. prefix: Float (prefix,), to the prefix tokens.
-        encoder: whose they are.
-
-    Returns:
-        The shares of class token and registers, as far as there are any, and the entropy of this very row, 0..1.
+    Raises:
+        ConfigError: it has fewer.
     """
-    row = torch.cat([prefix, values[~values.isnan()]])
-    row = row / row.sum()  # the largest of all heads do not sum to 1
-    classes = encoder.prefix - encoder.registers
-    said = [f"class token {100 * float(row[:classes].sum()):.0f} %"] if classes else []
-    if encoder.registers:
-        said.append(f"registers {100 * float(row[classes:encoder.prefix].sum()):.0f} %")
-    return ", ".join([*said, f"entropy {float(entropy(row[None, None, None])[0, 0]):.2f}"])
-
-
-def _heat(picture: PatchImage, values: np.ndarray) -> None:
-    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
-    picture.set_heat(values, "viridis", (0.0, top or 1.0))
-    picture.set_bar("viridis", (0.0, 100 * (top or 1.0)), "%")
-    picture.set_values({"attention": values * 100}, {"attention": "%"}, digits={"attention": 1})
+    if not -layers <= layer < layers:
+        raise ConfigError(f"it has only {layers} layers: none stands {-layer - 1} before the last")
 
 
 def explore_attention(session: Session, present: bool = False, **options) -> AttentionExplorer:

@@ -45,6 +45,7 @@ class Explorer(Tools, widgets.VBox):
     compares = False  # whether it shows checkpoint B beside A
     nothing_beside, has_twin = "nothing", False  # what no B means, and whether that is a choice of its own
     here = ""  # the part of the architecture that it is about, see mask3d_viz.model_map.PARTS
+    says_why = True  # False: another part of the same view says why nothing can be shown
 
     def __init__(self, session: Session):
         super().__init__()
@@ -148,17 +149,27 @@ class Explorer(Tools, widgets.VBox):
         with self.following():
             if self.needs_prediction:
                 self._said_of_second = "" if self.studio.error else self.second_problem()
-                self.say(self.studio.error or self._said_of_second, warns=True)
+                self.say((self.studio.error or self._said_of_second) if self.says_why else "", warns=True)
                 self._dim(self.studio.is_stale or bool(self.studio.error))
             self.show()
 
     def _show_second(self) -> None:
         with self.following():
             problem = self.second_problem()
-            if not self.studio.error and problem != self._said_of_second:  # else another line stands there
+            if self.says_why and not self.studio.error and problem != self._said_of_second:  # else another line stands there
                 self._said_of_second = problem
                 self.say(problem, warns=True)
             self.show_second()
+
+    @property
+    def cannot_show(self) -> bool:
+        """Nothing of the state as it is can be shown, and nothing newer is on its way: ``studio.error`` says why."""
+        return bool(self.studio.error) and not self.studio.is_stale
+
+    @property
+    def predicts_depth(self) -> bool:
+        """Whether the checkpoint that is shown has a depth to show."""
+        return "depth" in self.session.model()[0].config.targets
 
     @property
     def comparison(self) -> Comparison:

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from mask3d_core.frames import Intrinsics, RGBDFrame
+from mask3d_core.reconstruct import Reconstruction
 from mask3d_viz import style
 from mask3d_viz.depth_clouds import (MODES, MOST, SAME_PIXELS, both_clouds, fine_frame, patch_middles,
                                      two_predictions)
@@ -47,12 +48,12 @@ class DepthExplorer(Explorer):
 
     def __init__(self, session: Session, height: int = 460, waits: bool = False):
         super().__init__(session)
-        self.waits = waits
+        self.waits, self.says_why = waits, not waits
         self._later: asyncio.TimerHandle | None = None
         size = session.model()[0].config.image_size
         self.cloud = PointCloud(panes=PANES, size=size, patch=session.patch, height=height,
                                 label="Truth and prediction in space", channels=self._channels(None),
-                                edge_note=SAME_PIXELS)
+                                edge_note=SAME_PIXELS, pane_shape=4 / 3)
         self.native = widgets.Checkbox(description="truth at the frame's own resolution", indent=False,
                                        tooltip=f"up to {MOST:,} points", layout=widgets.Layout(width="auto"))
         self.open3d = widgets.Button(description="open in Open3D", layout=widgets.Layout(width="auto"),
@@ -64,8 +65,9 @@ class DepthExplorer(Explorer):
         self.worker, self._window_worker = Worker(), Worker()
         self._fine: tuple[int, RGBDFrame | None] | None = None  # number of a frame and the frame, none where it is coarse
         row = widgets.Layout(display="flex", flex_flow="row wrap", grid_gap="4px 18px", align_items="center")
-        self.children = [self.cloud, self.numbers, widgets.Box([self.beside, self.native, self.open3d], layout=row),
-                         self.message]
+        self.extras = widgets.Box([self.beside, self.native, self.open3d], layout=row)
+        self.whole = widgets.VBox([self.cloud, self.numbers, self.extras])
+        self.children = [self.whole, self.message]
         self._listen()
         self.begin()
         self._ends.append(self.studio.on_arrows(self._point))
@@ -162,10 +164,18 @@ class DepthExplorer(Explorer):
                 cloud.camera = dict(camera)
 
     def show(self) -> None:
-        """The newest prediction's points; the old ones dimmed while a newer one is on its way."""
+        """The newest prediction's points; the old ones dimmed while a newer one is on its way, or none can be made."""
         shown, state = self.studio.shown, self.session.state
+        self.whole.layout.display = None if self.predicts_depth else "none"
+        if self.cannot_show:
+            with self.cloud.hold_sync():
+                self.cloud.stale, self.cloud.problem = False, self.studio.error
+                self.cloud.note = "" if shown is None else "These points are of what was shown before."
+            self.numbers.value = ""
+            return
+        self.cloud.problem = ""
         if shown is None or self.studio.is_stale or self.studio.error:
-            self.cloud.stale = self.studio.is_stale or bool(self.studio.error)
+            self.cloud.stale = self.studio.is_stale
             return
         if self.is_two:
             compared = self.comparison.shown
@@ -182,7 +192,7 @@ class DepthExplorer(Explorer):
             self.cloud.channels = self._channels(shown)
             self.cloud.set_pane(0, **truth, intrinsics=Intrinsics.from_array(r.intrinsics))
             self.cloud.set_pane(1, **prediction)
-            self.cloud.note = "scale assumed: no depth was visible" if r.is_scale_assumed else self.session.words()
+            self.cloud.note = self._note(r)
         self.judged()
         self._point()
 
@@ -201,9 +211,14 @@ class DepthExplorer(Explorer):
             self.cloud.channels = self._channels(compared.first)
             self.cloud.set_pane(0, **left, intrinsics=Intrinsics.from_array(first.intrinsics))
             self.cloud.set_pane(1, **right)
-            self.cloud.note = "scale assumed: no depth was visible" if first.is_scale_assumed else self.session.words()
+            self.cloud.note = self._note(first)
         self.judged()
         self._point()
+
+    def _note(self, result: Reconstruction) -> str:
+        """The line over the clouds: what was visible, where no picture beside them says so."""
+        return ("scale assumed: no depth was visible" if result.is_scale_assumed else "" if self.waits
+                else self.session.words())
 
     def show_second(self) -> None:
         """B is there, on its way, or gone: the panes follow."""
@@ -223,6 +238,8 @@ class DepthExplorer(Explorer):
 
     def judged(self) -> None:
         """The best opponent's numbers."""
+        if self.cannot_show:
+            return
         shown, found = self.studio.shown, self.comparison.shown
         is_there = found is not None and not self.comparison.is_stale and found.first.key == shown.key
         self.numbers.value = f"<div style='font-size:13px'>{escape(sentence(shown, found if is_there else None))}</div>"

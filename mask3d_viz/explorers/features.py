@@ -6,15 +6,19 @@ from html import escape
 
 import ipywidgets as widgets
 import numpy as np
+import torch.nn.functional as F
 
+from mask3d_core.attention import attention_sizes
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.probes import ProbeResult
 from mask3d_viz.drawing import text_block
-from mask3d_viz.explorers.questions import Overtaken
+from mask3d_viz.explorers.attention_words import layer_options
 from mask3d_viz.explorers.base import STILL_WIDTH, Explorer, as_csv, opened
 from mask3d_viz.explorers.features_html import agreement_html, figure, nearest_html, paragraph, probe_html, probe_rows, verdict
 from mask3d_viz.explorers.features_still import (COLORS_SAID, TITLES, colors_sentence, component_rows, features_still,
                                                  nearest_rows)
+from mask3d_viz.explorers.questions import Overtaken
+from mask3d_viz.explorers.readout import Extra, say_values
 from mask3d_viz.feature_analysis import GALLERY, SIDES, FeatureAnalysis, Look
 from mask3d_viz.features import Neighbour, component_picture, patch_crop
 from mask3d_viz.session import Session
@@ -64,8 +68,8 @@ class FeatureExplorer(Explorer):
                          for name, label in labels.items()}
         self.frame = widgets.BoundedIntText(min=0, max=len(session.frames) - 1, description="frame",
                                             layout=widgets.Layout(width="150px"))
-        self.layer = widgets.IntSlider(min=-12, max=-1, value=-1, description="layer", continuous_update=False,
-                                       tooltip="-1 is the last", layout=widgets.Layout(width="320px"))
+        self.layer = widgets.SelectionSlider(options=self._layers(), value=-1, description="layer", continuous_update=False,
+                                             tooltip="of A's RGB encoder", layout=widgets.Layout(width="360px"))
         self.progress = widgets.IntProgress(description="looking", layout=widgets.Layout(width="320px", visibility="hidden"))
         self.caption, self.others, self.nearest, self.agrees, self.said = (widgets.HTML() for _ in range(5))
         self.probe_button = widgets.Button(description="probe for depth", icon="play", layout=widgets.Layout(width="auto"),
@@ -106,7 +110,9 @@ class FeatureExplorer(Explorer):
         """Move the widgets to the state; what must be computed is asked for."""
         state = self.session.state
         self.frame.value = state.frame
-        if -12 <= state.layer <= -1:
+        if "checkpoint" in changed and list(self.layer.options) != self._layers():
+            self.layer.options, self.layer.value = self._layers(), -1
+        if -len(self.layer.options) <= state.layer <= -1:
             self.layer.value = state.layer
         for picture in self.pictures.values():
             if "hover" in changed:
@@ -118,10 +124,28 @@ class FeatureExplorer(Explorer):
             self._show_probe()
         elif "selection" in changed and self.look is not None:
             self._show_nearest()
+            self._say_values()
 
     def show(self) -> None:
-        """Predictions are no matter of this view; what it has to complain of stays."""
+        """Predictions are no matter of this view, but for the readouts; what it has to complain of stays."""
         self._complain(self._problem)
+        self._say_values()
+
+    def _layers(self) -> list[tuple[str, int]]:
+        """The layers of A's RGB encoder by name; the last twelve's numbers where it has none."""
+        return layer_options(attention_sizes(self.session.model()[0]).get("rgb", (12, 0))[0])
+
+    def _say_values(self) -> None:
+        """Truth, prediction and error of the patches, where the model predicts depth, and how like the asked one they are."""
+        look, patch, shown = self.look, self.asked, self.studio.shown
+        if self.studio.is_stale or self.studio.error or (shown is not None and shown.key[1] != self.session.state.frame):
+            shown = None
+        for name, picture in self.pictures.items():
+            extra = {}
+            if look is not None and patch is not None and name in look.features:
+                own = look.features[name][look.place]
+                extra["cosine with the asked"] = Extra(F.cosine_similarity(own, own[patch][None], dim=-1))
+            say_values(picture, shown, extra)
 
     def _complain(self, text: str) -> None:
         self._problem = text
@@ -186,6 +210,7 @@ class FeatureExplorer(Explorer):
                              f"{cells}</div>")
         self.agrees.value = agreement_html(look, self._title)
         self._show_nearest()
+        self._say_values()
 
     def _picture(self, name: str, place: int) -> np.ndarray:
         look = self.look

@@ -11,7 +11,7 @@ import numpy as np
 from mask3d_core.evaluation.probes import MEAN, OPPONENTS, PIXELS, UNTRAINED, ProbeResult
 from mask3d_viz.feature_analysis import SIDES, Look
 from mask3d_viz.features import Neighbour, patch_crop
-from mask3d_viz.pixels import to_png
+from mask3d_viz.pixels import patch_words, to_png
 
 TYPE = "font-size:13px;line-height:1.45"
 KINDS = {"depth": "depth ±10 %", "normal": "normal ±15°", "label": "same class", "place": "same place"}
@@ -36,14 +36,13 @@ def figure(picture: np.ndarray, words: str, width: str) -> str:
 
 def nearest_html(look: Look, patch: int, found: dict[str, list[Neighbour]]) -> str:
     """The patch that was asked, and by title the ones that were found."""
-    row, column = divmod(patch, look.grid[1])
     asked = figure(patch_crop(look.colors[look.place], patch, look.grid), "asked", "88px")
     rows = ""
     for title, neighbours in found.items():
         cells = "".join(figure(n.picture, n.words, "88px") for n in neighbours)
         rows += (f"<div style='font-weight:600;margin-top:6px'>{escape(title)}</div>"
                  f"<div style='display:flex;flex-wrap:wrap;gap:8px'>{cells}</div>")
-    return (f"<div style='{TYPE}' aria-live='polite'>Nearest to row {row + 1}, column {column + 1} by cosine, in "
+    return (f"<div style='{TYPE}' aria-live='polite'>Nearest to {patch_words(patch, look.grid)} by cosine, in "
             f"{len(look.frames) - 1} other frames<div style='display:flex;gap:14px;margin-top:6px'>{asked}"
             f"<div>{rows}</div></div></div>")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mask3d_viz.drawing import blank, contact_sheet, text_block
+from mask3d_viz.explorers.attention_words import layer_words
 from mask3d_viz.explorers.base import STILL_WIDTH
 from mask3d_viz.explorers.features_html import agreement_words, probe_bars, probe_words
 from mask3d_viz.feature_analysis import SIDES, Look
@@ -24,10 +25,10 @@ COLORS_SAID = ("Red, green and blue are the three main components of A's feature
 
 def colors_sentence(look: Look) -> str:
     """What the colours of a look show, in numbers."""
-    parts = look.components
+    parts, words = look.components, layer_words(look.layer, look.encoders[0].encoder.depth)
     shares = ", ".join(f"{TITLES[s]} {sum(parts[s].explained):.0%}" for s in SIDES)
     varies = ", ".join(f"{TITLES[s]} {parts[s].varies:.0%}" for s in SIDES)
-    return (f"Layer {look.layer}. Share of a feature's length that differs between patches: {varies}; the less, the "
+    return (f"{words[:1].upper()}{words[1:]}. Share of a feature's length that differs between patches: {varies}; the less, the "
             f"more the encoder says the same of everything. Of that variance, three components hold: {shares}. "
             f"Correlation with A's colours: B {parts['b'].likeness:.2f}, raw pixels {parts['pixels'].likeness:.2f} "
             "(1 = the same picture).")

@@ -47,7 +47,7 @@ class Studio:
         shown: the newest finished prediction, or None.
         is_stale: a newer one is on its way.
         arrows: between patches, drawn in every view that can; set by :meth:`point`.
-        error: what went wrong with the newest, in words, or "".
+        error: why the newest cannot be shown, in words, or ""; without ``is_stale`` nothing newer is on its way.
     """
 
     def __init__(self, session: Session):

@@ -9,6 +9,9 @@ const VISIBLE = 0, HIDDEN = 1, UNMEASURED = 2;
 // The colours of mask3d_viz/style.py (a test compares them): ground and stripe.
 const HOLE_COLORS = [[226, 227, 229], [168, 171, 176]];
 const HIDDEN_COLORS = [[118, 121, 127], [88, 91, 97]];
+const GUESSED_COLORS = [[255, 190, 230], [150, 20, 100]], GUESSED_SHARE = 0.72;
+const MARKS = { hidden: "hidden from the model", hole: "never measured", guessed: "predicted where nothing was measured" };
+const UNDER_A_GUESS = [187, 55, 84]; // a depth of medium range, as an example
 const AROUND = "rgb(17,19,22)", SELECTED = "rgb(25,227,255)";
 const DIM_OPACITY = 0.72;
 const GONE = "kernel gone - run the cell again";
@@ -69,6 +72,16 @@ function hatching([ground, stripe], rising, period) {
   return canvasOf(period, period, rgba);
 }
 
+function swatch(name) { // a piece of a hatching, for the legend
+  const canvas = make("canvas", { width: 24, height: 12, ariaHidden: "true" }), ctx = canvas.getContext("2d");
+  const colors = { hidden: HIDDEN_COLORS, hole: HOLE_COLORS, guessed: GUESSED_COLORS }[name];
+  const mixed = name !== "guessed" ? colors : colors.map((color) => color.map((value, k) => (
+    Math.round((1 - GUESSED_SHARE) * UNDER_A_GUESS[k] + GUESSED_SHARE * value))));
+  ctx.fillStyle = ctx.createPattern(hatching(mixed, name !== "hidden", 8), "repeat");
+  ctx.fillRect(0, 0, 24, 12);
+  return canvas;
+}
+
 const edges = (length, cells) => Array.from({ length: cells + 1 }, (_, i) => Math.round((i * length) / cells));
 
 // The square of `side` patches around a point, cut to the grid.
@@ -101,12 +114,17 @@ function patchesInside(path, [rows, columns]) {
   return found.length ? found : patchesUnder(path[0], 1, [rows, columns]);
 }
 
+// Round numbers on a scale, about so many: one alone is no scale, so finer steps follow, and then the two ends.
 function ticksBetween(low, high, count) {
-  const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999);
-  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-6)), ticks = [];
-  for (let k = Math.ceil(low / step - 1e-9); k <= Math.floor(high / step + 1e-9); k++) ticks.push([k * step, digits]);
-  return ticks;
+  for (let more = 1; more <= 4; more *= 2) {
+    const raw = (high - low) / (more * count), power = 10 ** Math.floor(Math.log10(raw));
+    const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999);
+    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-6)), ticks = [];
+    for (let k = Math.ceil(low / step - 1e-9); k <= Math.floor(high / step + 1e-9); k++) ticks.push([k * step, digits]);
+    if (ticks.length > 1 && ticks.length <= count + 1) return ticks;
+  }
+  const digits = Math.max(0, 1 - Math.floor(Math.log10(high - low) + 1e-6));
+  return [[low, digits], [high, digits]];
 }
 
 function inWords(value, digits, signed = false) {
@@ -228,6 +246,7 @@ class PatchView {
     this.strip = make("canvas", { width: 256, height: 1 });
     this.ticks = make("div", { className: "pi-ticks" });
     this.bar = make("div", { className: "pi-bar", role: "img" }, this.strip, this.ticks);
+    this.legend = make("div", { className: "pi-legend" });
     const size = make("label", { className: "pi-size", title: "brush size in patches" }, this.size, this.sizeWords);
     this.tools = make("div", { className: "pi-tools", role: "toolbar", ariaLabel: "painting" },
       this.group("tool", "what the hand does", { select: "Select", hide: "Hide", show: "Show" }),
@@ -235,7 +254,8 @@ class PatchView {
       this.group("request", "painted patches", { undo: "Undo the last stroke", clear: "Clear what was painted" }));
     this.root = make("div", { className: "patch-image", "data-lm-suppress-shortcuts": "true" },
       make("div", { className: "pi-head" }, this.title, this.stale, this.note), this.tools,
-      make("div", { className: "pi-stage" }, this.canvas, this.gone), this.ratio, this.bar, this.readout);
+      make("div", { className: "pi-stage" }, this.canvas, this.gone), this.ratio, this.bar, this.legend,
+      this.readout);
     this.el.classList.add("patch-image-host");
     this.el.append(this.root);
   }
@@ -426,6 +446,7 @@ class PatchView {
     this.showWords(states);
     this.showTools();
     this.showBar();
+    this.showLegend(states);
     this.draw(states);
     if (this.isUnsaved && this.isLive) {
       this.isUnsaved = false;
@@ -489,6 +510,16 @@ class PatchView {
       return tick;
     }));
     this.bar.ariaLabel = `colours from ${inWords(low, 2)} to ${inWords(high, 2)} ${unit}`;
+  }
+
+  showLegend(states) { // what the hatchings mean that are there: the picture's own and the mask's
+    const isThere = { hidden: this.get("mask_style") === "hatched" && states.includes(HIDDEN), hole: states.includes(UNMEASURED) };
+    const marks = this.get("marks") ?? [], names = Object.keys(MARKS).filter((name) => marks.includes(name) || isThere[name]);
+    put(this.legend, "hidden", !names.length);
+    const said = names.join();
+    if (this.legendSaid === said) return;
+    this.legendSaid = said;
+    this.legend.replaceChildren(...names.map((name) => make("span", {}, swatch(name), MARKS[name])));
   }
 
   draw(states) {
@@ -582,11 +613,13 @@ class PatchView {
     for (const { from, to, weight = 1, color = "#ffb000" } of arrows) {
       if (from === to) continue;
       const [ax, ay] = middle(from), [mx, my] = middle(to);
-      const width = (1.5 + 4.5 * weight) * ratio, head = 4 * ratio + 2.2 * width;
       const cx = (ax + mx) / 2 + 0.18 * (my - ay), cy = (ay + my) / 2 - 0.18 * (mx - ax);
       const far = Math.hypot(mx - cx, my - cy), dx = (mx - cx) / far, dy = (my - cy) / far;
       const short = Math.min(0.55 * box(to)[2], far / 2);
-      const bx = mx - dx * short, by = my - dy * short, nx = bx - dx * head, ny = by - dy * head;
+      const bx = mx - dx * short, by = my - dy * short;
+      const wanted = (1.5 + 4.5 * weight) * ratio, point = 4 * ratio + 2.2 * wanted; // a neighbour's arrow is short:
+      const fits = Math.min(1, (0.42 * Math.hypot(bx - ax, by - ay)) / point); // its head must leave it a shaft
+      const width = wanted * fits, head = point * fits, nx = bx - dx * head, ny = by - dy * head;
       for (const [ink, extra] of [[AROUND, 2 * ratio], [color, 0]]) {
         ctx.strokeStyle = ctx.fillStyle = ink;
         ctx.lineWidth = width + extra;

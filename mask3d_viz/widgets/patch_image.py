@@ -18,7 +18,7 @@ import traitlets as t
 
 from mask3d_viz import style
 from mask3d_viz.drawing import blank, color_bar, text_block
-from mask3d_viz.images import masked_color_image
+from mask3d_viz.images import MARKS, marks_legend, masked_color_image
 from mask3d_viz.pixels import (PictureError, Pixels, as_picture, cell_edges, grid_to_pixels, hatching, resize_nearest,
                                to_numpy, to_png, with_grid)
 
@@ -60,6 +60,7 @@ class PatchImage(anywidget.AnyWidget):
     max_width = t.Int(640, min=80).tag(sync=True)  # CSS pixels
     label, note = t.Unicode().tag(sync=True), t.Unicode().tag(sync=True)
     stale = t.Bool(False, help="what is shown is not the newest").tag(sync=True)
+    marks = t.List(t.Enum(list(MARKS)), help="hatchings in the picture that the legend explains").tag(sync=True)
 
     rank = _bytes()  # uint16 per patch, little-endian; the lowest are hidden first
     hidden_count = t.Int(0, min=0).tag(sync=True)
@@ -96,6 +97,7 @@ class PatchImage(anywidget.AnyWidget):
             patch: side of a patch in pixels; divides height and width.
             traits: any other trait.
         """
+        traits = {"marks": list(getattr(picture, "marks", ())), **traits}
         picture = as_picture(picture)
         return cls(pixels=picture.tobytes(), size=picture.shape[:2], patch=patch, **traits)
 
@@ -120,6 +122,12 @@ class PatchImage(anywidget.AnyWidget):
         painted = np.frombuffer(self.painted or bytes(self.count), np.uint8).reshape(self.grid)
         by_rank = self._ranks().reshape(self.grid) < (self.hidden_count if self.rank else 0)
         return ((painted == 1) | (by_rank & (painted == 0))) & self.measured
+
+    @property
+    def explained(self) -> tuple[str, ...]:
+        """The hatchings that are there, of :data:`~mask3d_viz.images.MARKS`: the picture's own and the mask's."""
+        is_there = {"hidden": self.mask_style == "hatched" and self.hidden.any(), "hole": not self.measured.all()}
+        return tuple(name for name in MARKS if name in self.marks or is_there.get(name))
 
     @property
     def visible(self) -> np.ndarray:
@@ -204,9 +212,13 @@ class PatchImage(anywidget.AnyWidget):
         return values.reshape(-1)
 
     def set_picture(self, picture: Pixels, patch: int | None = None) -> None:
-        """Another picture, uint8 or float 0..1, (H, W, 3). What was said of patches stays if their number does."""
+        """Another picture, uint8 or float 0..1, (H, W, 3). What was said of patches stays if their number does.
+
+        The hatchings that a :class:`~mask3d_viz.images.Marked` picture knows of are explained under it.
+        """
+        marks = list(getattr(picture, "marks", ()))
         picture = as_picture(picture)
-        self._change(pixels=picture.tobytes(), size=picture.shape[:2], patch=patch or self.patch)
+        self._change(pixels=picture.tobytes(), size=picture.shape[:2], patch=patch or self.patch, marks=marks)
 
     def set_ranks(self, ranks: Pixels, *, lowest: str = "hidden first") -> None:
         """Each patch's place in the permutation.
@@ -280,6 +292,8 @@ class PatchImage(anywidget.AnyWidget):
         if name:
             parts += [blank((8, image.shape[1]), theme), color_bar(self.bar_range, name, image.shape[1], label=self.bar_unit,
                                                                    theme=theme)]
+        if self.explained:
+            parts += [blank((8, image.shape[1]), theme), marks_legend(self.explained, image.shape[1], theme=theme)]
         return np.concatenate(parts)
 
     def _covered(self, image: np.ndarray) -> np.ndarray:
@@ -341,13 +355,14 @@ def _draw_arrow(draw, start: np.ndarray, target: np.ndarray, cell: float, width:
     bend = (start + target) / 2 + 0.18 * np.array([along[1], -along[0]])
     far = float(np.hypot(*(target - bend)))
     heading = (target - bend) / far
-    head, side = 4 + 2.2 * width, np.array([-heading[1], heading[0]])
-    end = target - heading * min(0.55 * cell, far / 2)
+    side, end = np.array([-heading[1], heading[0]]), target - heading * min(0.55 * cell, far / 2)
+    fits = min(1.0, 0.42 * float(np.hypot(*(end - start))) / (4 + 2.2 * width))  # a short one's head leaves it a shaft
+    head, width = (4 + 2.2 * width) * fits, width * fits
     neck = end - heading * head
     share = np.linspace(0, 1, 24)[:, None]
     curve = (1 - share) ** 2 * start + 2 * (1 - share) * share * bend + share ** 2 * neck
     tip = [tuple(p) for p in (end, neck + side * head * 0.5, neck - side * head * 0.5)]
     for ink, extra in ((SELECTION_COLORS[0], 1), (color, 0)):
-        draw.line([tuple(p) for p in curve], fill=ink, width=round(width) + 2 * extra, joint="curve")
+        draw.line([tuple(p) for p in curve], fill=ink, width=max(1, round(width)) + 2 * extra, joint="curve")
         draw.ellipse([*(start - width - extra), *(start + width + extra)], fill=ink)
         draw.polygon(tip, fill=ink, outline=SELECTION_COLORS[0])

@@ -759,8 +759,8 @@ function render({ model, el }) {
       context.rect(clip.x, clip.y, clip.width, clip.height);
       context.clip();
       for (const arrow of model.get("arrows")) {
-        const from = project(camera, arrow.from, rect, size), to = project(camera, arrow.to, rect, size);
-        if (from[2] > 0.01 && to[2] > 0.01) drawArrow(context, from, to, arrow);
+        const ends = inFront(arrow.from, arrow.to, (place) => project(camera, place, rect, size));
+        if (ends) drawArrow(context, ...ends, arrow);
       }
       const point = !hovered ? -1 : hovered.index === index ? hovered.point : twinOf(hovered.index, hovered.point);
       if (point >= 0 && !isRemoved(panes[index], point)) {
@@ -780,21 +780,34 @@ function render({ model, el }) {
     }
   }
 
-  function drawArrow(context, [x0, y0], [x1, y1], { weight = 1, color }) {
-    const angle = Math.atan2(y1 - y0, x1 - x0), head = 7 + 5 * weight;
-    for (const [extra, style] of [[2, page.colors.paper], [0, color || page.colors.accent]]) {
-      Object.assign(context, { lineWidth: 1.5 + 3 * weight + extra, strokeStyle: style, lineCap: "round",
-                               lineJoin: "round", globalAlpha: 0.4 + 0.6 * weight });
-      context.beginPath();
-      context.moveTo(x0, y0);
-      context.lineTo(x1, y1);
-      for (const side of [-0.45, 0.45]) {
-        context.moveTo(x1, y1);
-        context.lineTo(x1 - head * Math.cos(angle + side), y1 - head * Math.sin(angle + side));
-      }
-      context.stroke();
+  // Both ends of an arrow on the page; of one that begins or ends behind the camera the part before it, or null.
+  function inFront(from, to, onPage) {
+    const near = 0.02, ends = [onPage(from), onPage(to)];
+    const [behind, ahead] = ends[0][2] < ends[1][2] ? [0, 1] : [1, 0];
+    if (ends[ahead][2] <= near) return null;
+    if (ends[behind][2] <= near) {
+      const share = (near - ends[behind][2]) / (ends[ahead][2] - ends[behind][2]), places = [from, to];
+      ends[behind] = onPage(places[behind].map((value, axis) => value + share * (places[ahead][axis] - value)));
     }
-    context.globalAlpha = 1;
+    return ends;
+  }
+
+  function drawArrow(context, [x0, y0], [x1, y1], { weight = 1, color }) { // a body with a light edge, its head as long as fits
+    const length = Math.hypot(x1 - x0, y1 - y0), [dx, dy] = length > 0.5 ? [(x1 - x0) / length, (y1 - y0) / length] : [1, 0];
+    const fits = Math.min(1, Math.max(0.35, length / (30 + 20 * weight)));
+    const half = (1.4 + 1.6 * weight) * fits, head = Math.min((11 + 7 * weight) * fits, 0.6 * length), wing = 0.45 * head + half;
+    const at = (along, across) => [x0 + dx * along - dy * across, y0 + dy * along + dx * across], neck = length - head;
+    context.beginPath();
+    context.arc(x0, y0, half + 1, 0, 2 * Math.PI, true); // turning as the body does: what overlaps is filled, too
+    context.closePath();
+    context.moveTo(...at(0, half));
+    const corners = [[neck, half], [neck, wing], [length, 0], [neck, -wing], [neck, -half], [0, -half]];
+    for (const corner of corners) context.lineTo(...at(...corner));
+    context.closePath();
+    Object.assign(context, { lineWidth: 3.5, strokeStyle: "rgba(255,255,255,0.92)", lineJoin: "round",
+                             fillStyle: color || page.colors.accent });
+    context.stroke();
+    context.fill();
   }
 
   // ---- what is under the cursor
@@ -1064,8 +1077,11 @@ function render({ model, el }) {
     page.label.textContent = model.get("label");
     page.note.textContent = model.get("note");
     page.note.hidden = !model.get("note");
-    page.badge.hidden = !model.get("stale");
-    root.classList.toggle("is-stale", model.get("stale"));
+    const problem = model.get("problem");
+    page.badge.hidden = !model.get("stale") && !problem;
+    page.badge.textContent = problem ? "cannot be shown" : "updating\u2026";
+    page.badge.title = problem ?? "";
+    root.classList.toggle("is-stale", model.get("stale") || Boolean(problem));
     page.mode.replaceChildren(...choices.map(([value, text]) => element("option", { value }, text)));
     page.mode.value = mode;
     page.layoutField.hidden = paneCount() < 2;
@@ -1241,7 +1257,7 @@ function render({ model, el }) {
     refreshWords();
     redraw();
   });
-  watch([...DATA.filter((n)=>n.startsWith("pixel")), "label", "note", "stale", "period", "is_paused", "views", "view"], () => refreshWords());
+  watch([...DATA.filter((n)=>n.startsWith("pixel")), "label", "note", "stale", "problem", "period", "is_paused", "views", "view"], () => refreshWords());
   watch(["size", "patch", "pane_sizes"], () => {
     DATA.forEach((name) => dirty.add(name));
     redraw();
@@ -1259,7 +1275,7 @@ function render({ model, el }) {
     refreshTitles();
     redraw();
   });
-  watch(["layout_mode", "panes", "height"], measure);
+  watch(["layout_mode", "panes", "height", "pane_shape"], measure);
   watch(["camera"], () => {
     const next = model.get("camera");
     if (next === ownCamera || !next.target || pointers.size) return;
@@ -1276,9 +1292,11 @@ function render({ model, el }) {
   undo.push(() => model.off("comm_live_update", onLive));
 
   function measure() {
-    const height = model.get("height");
+    const height = model.get("height"), shape = model.get("pane_shape");
     box.width = stage.clientWidth;
-    stage.style.height = `${isStacked() ? Math.round(1.6 * height) : height}px`;
+    const isBeside = layout() === "side" && paneCount() === 2 && !isStacked();
+    const high = shape ? Math.round(Math.min(height, (isBeside ? (box.width - GAP) / 2 : box.width) / shape)) : height;
+    stage.style.height = `${isStacked() ? (shape ? 2 * high + GAP : Math.round(1.6 * height)) : high}px`;
     box = { width: stage.clientWidth, height: stage.clientHeight };
     refreshTitles();
     if (!page.colors) refreshTheme();

@@ -187,7 +187,9 @@ class PointCloud(anywidget.AnyWidget):
     label = t.Unicode("", help="heading").tag(sync=True)
     note = t.Unicode("", help="one line under the heading").tag(sync=True)
     stale = t.Bool(False, help="dimmed: a newer result is on its way").tag(sync=True)
-    height = t.Int(420, help="of the drawing, CSS pixels").tag(sync=True)
+    problem = t.Unicode("", help="dimmed: why nothing newer can be drawn").tag(sync=True)
+    height = t.Int(420, help="of the drawing, CSS pixels; with pane_shape: at most").tag(sync=True)
+    pane_shape = t.Float(0.0, help="a pane's width over its height; 0 = the height alone says").tag(sync=True)
 
     def __init__(self, **traits: Any):
         self._eye: Intrinsics | None = None
@@ -477,10 +479,10 @@ class PointCloud(anywidget.AnyWidget):
                                "Choose one of them.")
         return proposal.value
 
-    @t.validate("size", "patch", "height", "wipe", "period", "shading", "point_size")
+    @t.validate("size", "patch", "height", "pane_shape", "wipe", "period", "shading", "point_size")
     def _valid_number(self, proposal: Any) -> Any:
         name, value = proposal.trait.name, proposal.value
-        low, high = {"wipe": (0, 1), "shading": (0, 1), "point_size": (0, 64), "period": (0.1, 60)}.get(name, (1, 1e5))
+        low, high = {"wipe": (0, 1), "shading": (0, 1), "point_size": (0, 64), "period": (0.1, 60), "pane_shape": (0, 10)}.get(name, (1, 1e5))
         if not all(low <= number <= high for number in np.atleast_1d(value)):
             raise PictureError(f"{name} between {low:g} and {high:g}", str(value), "Stay inside.")
         return value

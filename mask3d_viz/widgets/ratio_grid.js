@@ -99,7 +99,8 @@ class View {
 
   say() {
     const cell = [this.pointed, this.focused].find((k) => k >= 0);
-    const words = this.get("readouts")[cell ?? this.home] ?? "";
+    const isSomewhere = cell !== undefined || this.get("here")[0] >= 0;
+    const words = isSomewhere ? this.get("readouts")[cell ?? this.home] ?? "" : "";
     const place = this.get("here").every((value) => Number.isInteger(value)) ? "you are here" : "nearest to here";
     const said = cell === undefined && words ? words.replace("\n", ` (${place})\n`) : words;
     if (this.readout.textContent !== said) this.readout.textContent = said;

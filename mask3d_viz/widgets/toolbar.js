@@ -102,13 +102,24 @@ function render({ model, el }) {
     }
   }
 
+  // The page's arrow keys are this view's where it is seen, and the reader is in it, or nowhere in particular.
+  function isOurs(at) {
+    const root = el.closest(".mask3d-explorer") ?? el, box = root.getBoundingClientRect(), whole = document.fullscreenElement;
+    if (!root.checkVisibility() || box.bottom <= 0 || box.top >= window.innerHeight || box.right <= 0
+      || box.left >= window.innerWidth || (whole && !whole.contains(root))) return false;
+    if (!(at instanceof Element) || at === document.body || root.contains(at)) return true;
+    const notebook = root.closest(".jp-Notebook");
+    return !at.closest(".mask3d-explorer, .mask3d-toolbar") && notebook !== null && notebook === at.closest(".jp-Notebook");
+  }
+
   function step(event) {
     if (!model.get("present") || typing(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target instanceof Element && event.target.closest("canvas, [role=application]")) return; // theirs
+    const theirs = "canvas, [role=application], [role=slider], [role=gridcell]";
+    if ((event.target instanceof Element && event.target.closest(theirs)) || !isOurs(document.activeElement)) return;
     const what = { ArrowRight: "next", PageDown: "next", ArrowLeft: "previous", PageUp: "previous" }[event.key];
     if (!what || !model.get("scenes").length) return;
     event.preventDefault();
-    event.stopPropagation();
+    event.stopImmediatePropagation(); // other presented views listen here too
     ask(what);
   }
 
@@ -118,7 +129,10 @@ function render({ model, el }) {
     isShutDown ||= ["terminating", "dead"].includes(indicator?.dataset.status);
     const isGone = isShutDown || model.comm_live === false || Boolean(el.closest(".jupyter-widgets-disconnected"));
     gone.hidden = !isGone;
-    el.closest(".mask3d-explorer")?.classList.toggle("is-gone", isGone);
+    const root = el.closest(".mask3d-explorer");
+    root?.classList.toggle("is-gone", isGone);
+    if (isGone && root) root.prepend(gone); // where a reader of a tall view sees it
+    else if (gone.parentNode !== el) el.prepend(gone);
     el.classList.toggle("is-gone", isGone);
   }
 
@@ -145,6 +159,7 @@ function render({ model, el }) {
   return () => {
     listening.abort();
     watched.disconnect();
+    gone.remove();
     if (hiddenCode) hiddenCode.style.display = "";
     model.off("change:kinds", showButtons);
     model.off("change:scenes change:scene", showScenes);
