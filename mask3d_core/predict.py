@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mask3d_core.errors import Mask3DError
-from mask3d_core.frames import Intrinsics, nearest_indices
+from mask3d_core.frames import IGNORE_LABEL, Intrinsics, nearest_indices
 from mask3d_core.files import write_json
+from mask3d_core.objects import decode_mask
 from mask3d_core.sources.images import read_color
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
@@ -28,7 +30,7 @@ class PicturePrediction:
     """What a model says of one picture, at the picture's own size.
 
     Args:
-        name: of the picture, without ending.
+        name: of the picture, for the files that are written of it.
         color: uint8 (H, W, 3), or None where it was dropped.
         size: (H, W).
         semantic: uint8 (H, W) class ids, or None.
@@ -37,6 +39,7 @@ class PicturePrediction:
         objects: detected objects as COCO results (without image id), or None.
         class_names: by class id.
         notes: what was assumed, in words.
+        file_name: of the picture, with its ending; empty: the name.
     """
 
     name: str
@@ -48,6 +51,7 @@ class PicturePrediction:
     objects: list[dict[str, Any]] | None = None
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    file_name: str = ""
 
     def without_picture(self) -> PicturePrediction:
         """The same without the picture, so that many can be kept."""
@@ -69,6 +73,29 @@ def find_pictures(path: str | Path) -> list[Path]:
     if not found:
         raise Mask3DError(f"pictures ({', '.join(ENDINGS)})", "none in this folder", "Give the folder that holds them.", path)
     return found
+
+
+def output_names(files: Sequence[Path]) -> list[str]:
+    """What the results of each picture are called: its name without ending; where two would be called the same, also on a
+    disk that tells no capitals apart, the ending joins in (a.jpg and a.png: a_jpg and a_png).
+    """
+    names = [file.stem for file in files]
+    while True:
+        counts = Counter(name.casefold() for name in names)
+        longer = [f"{file.stem}_{file.suffix[1:]}" if counts[name.casefold()] > 1 and file.suffix else name
+                  for file, name in zip(files, names)]
+        if longer == names:
+            return names
+        names = longer
+
+
+def read_picture(file: str | Path) -> np.ndarray:
+    """A photograph as a viewer shows it, turned as its EXIF orientation says: uint8 (H, W, 3), RGB.
+
+    Raises:
+        FrameError: it cannot be read.
+    """
+    return read_color(file, is_turned=True)
 
 
 def working_size(height: int, width: int, image_size: tuple[int, int], patch: int) -> tuple[int, int]:
@@ -125,14 +152,16 @@ def predict_folder(model: torch.nn.Module, record: dict[str, Any], path: str | P
     Raises:
         Mask3DError: nothing there; a picture that cannot be read is named.
     """
-    for file in find_pictures(path):
-        yield predict_picture(model, record, read_color(file), file.stem, intrinsics)
+    files = find_pictures(path)
+    for file, name in zip(files, output_names(files)):
+        yield replace(predict_picture(model, record, read_picture(file), name, intrinsics), file_name=file.name)
 
 
 def write_prediction(made: PicturePrediction, out: str | Path) -> list[Path]:
-    """Write the values (not the pictures to look at): class ids as 8-bit PNG, metres as 16-bit PNG in millimetres and NPZ.
+    """Write the values (not the pictures to look at): class ids as 8-bit PNG, metres as 16-bit PNG in millimetres and NPZ,
+    objects as 16-bit PNG (0 = nothing, k = the picture's k-th object of ``objects.json``; where two overlap, the surer one).
 
-    Objects of all pictures go into one file, see :func:`write_objects`.
+    Objects of all pictures go into one file, see :func:`write_objects`; the classes' names, see :func:`write_classes`.
     """
     from PIL import Image
 
@@ -148,7 +177,25 @@ def write_prediction(made: PicturePrediction, out: str | Path) -> list[Path]:
         Image.fromarray(millimetres).save(written[-1])
         written.append(out / f"{made.name}_depth.npz")
         np.savez_compressed(written[-1], depth=made.depth)
+    if made.objects is not None:
+        written.append(out / f"{made.name}_objects.png")
+        Image.fromarray(object_ids(made.objects, made.size)).save(written[-1])
     return written
+
+
+def object_ids(objects: Sequence[dict[str, Any]], size: tuple[int, int]) -> np.ndarray:
+    """COCO results of one picture, best first, as uint16 (H, W): 0 = nothing, k = the k-th; the earlier one where two overlap."""
+    ids = np.zeros(size, np.uint16)
+    for k in range(len(objects), 0, -1):
+        ids[decode_mask(objects[k - 1]["segmentation"])] = k
+    return ids
+
+
+def write_classes(class_names: Sequence[str], out: str | Path) -> Path:
+    """``classes.json``: what the ids in ``*_classes.png`` mean, and the id that stands for no class."""
+    path = Path(out) / "classes.json"
+    write_json(path, {"classes": {str(k): name for k, name in enumerate(class_names)}, "ignore_id": IGNORE_LABEL})
+    return path
 
 
 def write_objects(made: list[PicturePrediction], out: str | Path) -> Path:
@@ -156,7 +203,8 @@ def write_objects(made: list[PicturePrediction], out: str | Path) -> Path:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     results = [{"image_id": k, **entry} for k, one in enumerate(made) for entry in one.objects or []]
-    images = [{"id": k, "file_name": one.name, "height": one.size[0], "width": one.size[1]} for k, one in enumerate(made)]
+    images = [{"id": k, "file_name": one.file_name or one.name, "height": one.size[0], "width": one.size[1]}
+              for k, one in enumerate(made)]
     (out / "objects.json").write_text(json.dumps(results))
     categories = [{"id": k, "name": name} for k, name in enumerate(made[0].class_names)] if made else []
     write_json(out / "pictures.json", {"images": images, "categories": categories})

@@ -135,11 +135,14 @@ def test_grey_and_palette_become_rgb_and_alpha_is_dropped(tmp_path):
     assert np.array_equal(read_color(save(tmp_path / "a.png", rgba)), rgba[..., :3])
 
 
-def test_exif_orientation_is_ignored(tmp_path):
+def test_exif_orientation_is_ignored_unless_asked_for(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn by 90 degrees"
     Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(tmp_path / "c.jpg", exif=exif)
     assert read_color(tmp_path / "c.jpg").shape == (16, 24, 3)
+    Image.fromarray(np.repeat(np.arange(16, dtype=np.uint8)[:, None], 24, 1)).save(tmp_path / "c.png", exif=exif)
+    turned = read_color(tmp_path / "c.png", is_turned=True)  # clockwise: the lowest row comes to the left
+    assert turned.shape == (24, 16, 3) and turned[0, :, 0].tolist() == list(range(15, -1, -1))
 
 
 def test_depth_given_as_color_is_named(tmp_path):

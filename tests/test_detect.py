@@ -407,6 +407,7 @@ def test_predictions_are_coco_files_that_others_load(trained, tmp_path, capsys):
         coco = COCO(str(tmp_path / "out" / "pictures.json"))
         results = coco.loadRes(str(tmp_path / "out" / "objects.json"))
     assert [coco.imgs[k]["height"] for k in (0, 1)] == [96, 150]
+    assert [coco.imgs[k]["file_name"] for k in (0, 1)] == ["0.png", "1.png"]
     for image, size in ((0, (96, 128)), (1, (150, 200))):
         best = max(results.loadAnns(results.getAnnIds(imgIds=[image])), key=lambda one: one["score"])
         mask = results.annToMask(best)
@@ -415,6 +416,13 @@ def test_predictions_are_coco_files_that_others_load(trained, tmp_path, capsys):
         inside = mask[int(top):int(np.ceil(top + high)), int(left):int(np.ceil(left + wide))]
         assert mask.sum() > 0.5 * wide * high and inside.sum() == mask.sum()
         assert Image.open(tmp_path / "out" / f"{image}_picture.png").size[0] > 900
+        ids = np.asarray(Image.open(tmp_path / "out" / f"{image}_objects.png"))
+        own, seen = results.loadAnns(results.getAnnIds(imgIds=[image])), np.zeros(size, bool)
+        assert ids.shape == size and ids.max() <= len(own)
+        for k, one in enumerate(own, 1):  # best first: what an earlier one covers stays its own
+            now = results.annToMask(one).astype(bool)
+            np.testing.assert_array_equal(ids == k, now & ~seen)
+            seen |= now
 
 
 def test_results_scale_with_the_picture():

@@ -19,7 +19,7 @@ from mask3d_core.models.config import EncoderConfig
 from mask3d_core.models.dense import DenseConfig, DenseModel
 from mask3d_core.models.heads import HeadConfig
 from mask3d_core.models.starts import open_start
-from mask3d_core.predict import find_pictures, predict_picture, working_size
+from mask3d_core.predict import find_pictures, output_names, predict_folder, predict_picture, working_size
 from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.sources.rooms import CLASS_NAMES, Rooms
 from mask3d_core.store import Store
@@ -392,13 +392,54 @@ def test_the_command_writes_pictures_and_values(segmented, measured, rooms, tmp_
         find_pictures(tmp_path / "empty")
 
 
+def test_pictures_of_one_name_do_not_overwrite_each_other(segmented, tmp_path):
+    names = ("a.jpg", "a.png", "a_jpg.png", "b.v1.png", "b.v2.png", "C.jpg", "c.png")
+    made = output_names([tmp_path / name for name in names])
+    assert made == ["a_jpg", "a_png", "a_jpg_png", "b.v1", "b.v2", "C_jpg", "c_png"]
+    for name, size in (("a.jpg", (60, 40)), ("a.png", (40, 60))):
+        Image.new("RGB", size).save(tmp_path / name)
+    assert main(["predict", str(segmented), str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    sizes = [Image.open(tmp_path / "out" / f"a_{ending}_classes.png").size for ending in ("jpg", "png")]
+    assert sizes == [(60, 40), (40, 60)]
+    known = json.loads((tmp_path / "out" / "classes.json").read_text())
+    assert known == {"classes": {str(k): name for k, name in enumerate(CLASS_NAMES)}, "ignore_id": IGNORE_LABEL}
+
+
+def test_photographs_are_turned_as_their_orientation_says(segmented, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees"
+    Image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    assert main(["predict", str(segmented), str(tmp_path / "turned.jpg"), "--out", str(tmp_path / "out")]) == 0
+    assert Image.open(tmp_path / "out" / "turned_classes.png").size == (40, 60)
+    (made,) = predict_folder(*load_finetuned(segmented), tmp_path)
+    assert made.size == (60, 40) and made.file_name == "turned.jpg"
+
+
+def test_an_unreadable_picture_of_a_folder_does_not_lose_the_others(segmented, tmp_path, capsys):
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (60, 40)).save(tmp_path / name)
+    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    words = ["--out", str(tmp_path / "out")]
+    assert main(["predict", str(segmented), str(tmp_path), *words]) == 1
+    said = capsys.readouterr()
+    assert "b.jpg: expected a readable image file" in said.err and "1 of 3 picture(s) could not be read" in said.err
+    assert "2 picture(s)" in said.out and (tmp_path / "out" / "c_classes.png").is_file()
+    assert main(["predict", str(segmented), str(tmp_path / "b.jpg"), *words]) == 2, "alone it is a wrong input"
+    assert "error: " in capsys.readouterr().err
+
+
 def test_the_command_trains_and_scores(rooms, tmp_path, capsys):
     arguments = ["finetune", str(tmp_path / "run"), "--data", str(rooms), "--steps", "2", "--device", "cpu", "--set",
                  "image_size=[48,64]", 'shape={"timm":"","width":32,"depth":4,"heads":2}', "fit.batch_size=4", "fit.eval_every=0"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
+    assert said.count('"image_size": [48, 64]') == 1, "the whole configuration is printed once"
     assert "mIoU" in said and "most frequent class" in said and (tmp_path / "run" / "scores.json").is_file()
     previews = sorted((tmp_path / "run" / "previews").glob("*.png"))
     assert previews, "the fixed validation frames are drawn"
     assert main([*arguments[:-1], "fit.batch_size=3"]) == 2, "another run must not go on in this folder"
-    assert "fit.batch_size: 4 there, 3 here" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "fit.batch_size: 4 there, 3 here" in said.err and not said.out, "an error is one line, without the configuration"
+    missing = ["finetune", str(tmp_path / "new"), "--data", str(tmp_path / "nothing"), "--device", "cpu"]
+    assert main(missing) == 2 and not capsys.readouterr().out
+    assert main([*missing, "--dry-run"]) == 0 and '"image_size"' in capsys.readouterr().out

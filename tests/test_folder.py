@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mask3d_core.cli import main
+from mask3d_core.doctor import examine
 from mask3d_core.errors import ConfigError, FrameError, Mask3DError
 from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.sources import Source
@@ -183,6 +185,38 @@ def test_labels_become_classes_and_instances(tmp_path):
     with pytest.raises(Mask3DError, match="none belongs"):
         FolderSource(tmp_path, FolderConfig(color="color/*.png", depth="depth/*.png", label="label/1*.png",
                                             instance_divisor=1, **CAMERA))
+
+
+def test_a_class_map_that_does_not_fit_the_names_is_refused():
+    ask = {"label": "label/*.png", "semantic_map": ((0, 2, 0), (3, 3, 2), (9, 9, IGNORE_LABEL)), **CAMERA}
+    problems = FolderConfig(class_names=("wall", "floor"), **ask).problems()
+    assert len(problems) == 1 and "[3, 3, 2] makes class 2, and class_names has 2 (0..1" in problems[0]
+    assert not FolderConfig(class_names=("wall", "floor", "box"), **ask).problems() and not FolderConfig(**ask).problems()
+
+
+def labelled_beyond(folder):
+    """Three frames of columns 0..8, the class map for 0..2."""
+    write_frames(folder, size=(24, 36), depth_size=(24, 36))
+    for name in "012":
+        save(folder / f"label/{name}.png", np.repeat(np.arange(9, dtype=np.uint8), 4)[None].repeat(24, 0))
+    FolderConfig(color="color/*.png", depth="depth/*.png", label="label/*.png", class_names=("a", "b", "c"),
+                 semantic_map=((0, 0, 0), (1, 1, 1), (2, 2, 2)), **CAMERA).save(folder / "mask3d_folder.json")
+    return folder
+
+
+SAID = "labels 3, 4, 5, 6, 7 and 1 more are in no class: treated as ignore, 66.7 % of pixels (3 label pictures)"
+
+
+def test_label_ids_without_a_class_are_counted_once_and_named(tmp_path, capsys):
+    source = FolderSource(labelled_beyond(tmp_path / "set"))
+    for index in (0, 1, 2, 0):  # a frame that is read again counts once
+        source.read(index)
+    counts, pixels, pictures = source.unmapped_labels()
+    assert counts == dict.fromkeys(range(3, 9), 3 * 24 * 4) and (pixels, pictures) == (3 * 24 * 36, 3)
+    report = examine(str(tmp_path / "set"))
+    assert [(f.severity, f.text) for f in report.of("class map")] == [("warn", SAID)]
+    assert main(["prepare", "folder", str(tmp_path / "set"), "--out", str(tmp_path / "store"), "--height", "24", "--width", "32"]) == 0
+    assert capsys.readouterr().out.count(SAID) == 1
 
 
 def test_sequences_from_folders_expressions_and_ranges(tmp_path):

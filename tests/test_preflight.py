@@ -192,9 +192,19 @@ def test_depth_and_detection_are_asked_their_own_questions(store):
     pytest.importorskip("pycocotools", reason="the standard evaluator is not installed")
     found = asked(store, task="detect")
     assert found["objects"].severity == "ok" and found["objects"].numbers["things"] == ["chair", "lamp"]
-    assert "Mask R-CNN over 2 class" in found["head"].text
+    assert "Mask R-CNN over 2 classes;" in found["head"].text
     none = asked(store, task="detect", detect=dataclasses.replace(config(store).detect, things=("sofa",)))
     assert any(f.severity == "error" and "sofa" in f.text for f in none.values())
+
+
+def test_things_without_an_instance_are_named_and_not_counted(tmp_path):
+    pytest.importorskip("pycocotools", reason="the standard evaluator is not installed")
+    place = make(tmp_path, Labelled(halves, names=("table", "object", "lamp")))  # the table's id 0 is no instance
+    found = asked(place, task="detect")["objects"]
+    assert found.severity == "warn" and found.numbers["without_instance"] == ["table"] and found.numbers["objects"] == 12
+    assert "12 objects of object, lamp in 12 training frames; no instance of: table." in found.text
+    only = asked(place, task="detect", detect=dataclasses.replace(config(place).detect, things=("table",)))["objects"]
+    assert only.severity == "error" and "no instance of: table" in only.text
 
 
 def test_the_trivial_answer_is_worked_out_on_the_frames_that_are_scored(store):

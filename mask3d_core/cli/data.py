@@ -30,6 +30,7 @@ class Prepare:
     def run(self) -> int:
         """Prepare; print where the store is."""
         from mask3d_core.prepare import prepare
+        from mask3d_core.sources.images import unmapped_words
 
         source = open_named(self.source, self.path, options_of(self.option))
         for note in source.describe().get("notes", ()):
@@ -39,6 +40,10 @@ class Prepare:
         print(f"{self.out}: {header.count} frames of {header.height}x{header.width} from {header.sequences} sequence(s); "
               f"{header.split_rule}")
         print(f"measured pixels {header.valid_share:.1%}; left out as unreadable: {len(header.bad_frames)}")
+        ask = getattr(source, "unmapped_labels", None)
+        unmapped = unmapped_words(*ask()) if ask else ""
+        if unmapped:
+            print(unmapped)
         return 0
 
 

@@ -53,18 +53,31 @@ class Finetune:
         return change_config(base, self.set).validate()
 
     def run(self) -> int:
-        """0 finished (or nothing against it), 1 the pre-flight found errors, 130 stopped and saved."""
+        """0 finished (or nothing against it), 1 the pre-flight found errors, 130 stopped and saved.
+
+        The configuration is printed with the first sign of training, so that a wrong input is one line.
+        """
         from mask3d_core.evaluation.downstream import score_run
         from mask3d_core.training.config import to_dict
         from mask3d_core.training.finetuning import finetune
 
         config = self.config()
-        print(json.dumps(to_dict(config)))
+        words = [json.dumps(to_dict(config))]
         if self.dry_run:
+            print(words.pop())
             return 0
         if self.check:
             return self._check(config)
-        result = finetune(config, self.run_folder, self.device, on_preview=_draw_finetuning)
+
+        def begun(*_) -> None:
+            while words:
+                print(words.pop(), flush=True)
+
+        def on_preview(run: Path, step: int) -> None:
+            begun()
+            _draw_finetuning(run, step)
+
+        result = finetune(config, self.run_folder, self.device, on_preview=on_preview, on_step=begun)
         if not result.is_finished:
             print(f"stopped at step {result.step}; weights in {self.run_folder}/latest.safetensors")
             return 130
@@ -82,32 +95,53 @@ class Finetune:
 
 @dataclass(frozen=True)
 class Predict:
-    """A fine-tuned model on a picture or a folder: pictures, class ids as PNG, depth as PNG and NPZ, objects as COCO JSON."""
+    """A fine-tuned model on a picture or a folder: pictures, class ids as PNG, depth as PNG and NPZ, objects as COCO JSON and PNG.
+
+    Photographs are turned as their EXIF orientation says. Pictures of a folder that cannot be read are named and left out.
+    """
 
     checkpoint: Positional[str]
     """NAME, NAME.safetensors or a run folder of `mask3d finetune`."""
     pictures: Positional[Path]
     """A picture, or a folder of pictures."""
     out: Path = Path("out/predictions")
-    """Folder for the results."""
+    """Folder for the results. a.jpg becomes a_picture.png, and a_classes.png (ids; classes.json names them), a_depth_mm.png and
+    a_depth.npz, or a_objects.png (0 nothing, k the picture's k-th object in objects.json); beside an a.png it becomes a_jpg_..."""
     camera: tuple[float, float, float, float] | None = None
-    """fx fy cx cy in pixels of the pictures; only depth wants it."""
+    """fx fy cx cy in pixels of the pictures, as they are shown upright; only depth wants it."""
 
     def run(self) -> int:
-        """Write everything."""
+        """0 everything is written, 1 all but the pictures of the folder that cannot be read."""
+        from mask3d_core.errors import FrameError
         from mask3d_core.frames import Intrinsics
-        from mask3d_core.predict import find_pictures, predict_picture, write_objects, write_prediction
+        from mask3d_core.predict import (
+            find_pictures,
+            output_names,
+            predict_picture,
+            read_picture,
+            write_classes,
+            write_objects,
+            write_prediction,
+        )
         from mask3d_core.progress import Bar
-        from mask3d_core.sources.images import read_color
         from mask3d_core.training.finetuned import load_finetuned
         from mask3d_viz.downstream_view import save_prediction
 
         model, record = load_finetuned(self.checkpoint)
         camera = Intrinsics(*self.camera) if self.camera else None
-        files, written, kept, notes = find_pictures(self.pictures), [], [], []
+        files, written, kept, notes, left_out = find_pictures(self.pictures), [], [], [], 0
         with Bar("predict", len(files), unit="picture") as bar:
-            for file in files:
-                made = predict_picture(model, record, read_color(file), file.stem, camera)
+            for file, name in zip(files, output_names(files)):
+                try:
+                    color = read_picture(file)
+                except FrameError as problem:
+                    if self.pictures.is_file():
+                        raise
+                    left_out += 1
+                    bar.say(f"left out: {problem}")
+                    bar.advance()
+                    continue
+                made = replace(predict_picture(model, record, color, name, camera), file_name=file.name)
                 written += [*write_prediction(made, self.out), save_prediction(made, self.out)]
                 notes = list(made.notes)
                 if made.objects is not None:
@@ -115,8 +149,12 @@ class Predict:
                 bar.advance()
         if kept:
             written.append(write_objects(kept, self.out))
-        print("\n".join([*notes, f"{len(files)} picture(s): {len(written)} files in {self.out}"]))
-        return 0
+        if written and record["task"] == "segment":
+            written.append(write_classes(record.get("class_names", ()), self.out))
+        print("\n".join([*notes, f"{len(files) - left_out} picture(s): {len(written)} files in {self.out}"]))
+        if left_out:
+            print(f"{left_out} of {len(files)} picture(s) could not be read and were left out", file=sys.stderr)
+        return int(left_out > 0)
 
 
 @dataclass(frozen=True)

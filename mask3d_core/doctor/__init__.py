@@ -22,7 +22,9 @@ from mask3d_core.doctor.machine import environment
 from mask3d_core.doctor.frame_statistics import FrameStatistics, measure_frame, thumbnail
 from mask3d_core.doctor.report import Finding, Report, many
 from mask3d_core.errors import FrameError, Mask3DError
+from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.sources import Source
+from mask3d_core.sources.images import unmapped_words
 from mask3d_core.sources.opening import open_path
 from mask3d_core.sources.patterns import name_some
 from mask3d_core.splits import BY_TIME, TRAIN, UNUSED, auto_splits
@@ -66,6 +68,7 @@ def examine(source: Source | str | os.PathLike, sample: int = 64, verify: bool |
                      check_alignment(stats), check_camera(stats)]
         labels = check_labels(stats, source.class_names)
         findings += [labels] if labels else []
+        findings += _class_map(source)
     findings += _splits(source, tiny)
     return Report(what, tuple(findings))
 
@@ -117,6 +120,17 @@ def _read(source: Source, sample: int) -> tuple[list[FrameStatistics], dict[int,
     said = (f"all {len(chosen)} frames looked at can be read, {1000 * each:.0f} ms each "
             f"({each * len(source):.0f} s for all on one core)")
     return stats, tiny, Finding("reading", "ok", said, numbers)
+
+
+def _class_map(source: Source) -> list[Finding]:
+    """Label ids that the source's class map leaves out; 0 and ``IGNORE_LABEL`` mean "not labelled" in many data sets."""
+    ask = getattr(source, "unmapped_labels", None)
+    counts, pixels, pictures = ask() if ask else ({}, 0, 0)
+    if not counts:
+        return []
+    severity = "ok" if set(counts) <= {0, IGNORE_LABEL} else "warn"
+    numbers = {"unmapped_ids": list(counts), "unmapped_share": round(sum(counts.values()) / pixels, 4)}
+    return [Finding("class map", severity, unmapped_words(counts, pixels, pictures), numbers)]
 
 
 def _store(store: Store, verify: bool | None) -> list[Finding]:

@@ -10,8 +10,9 @@ SEVERITIES = ("ok", "warn", "error")
 
 
 def many(count: int, what: str) -> str:
-    """ "1 frame", "2 frames"."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    """ "1 frame", "2 frames", "2 classes"."""
+    ending = "es" if what.endswith(("s", "x", "sh", "ch")) else "s"
+    return f"{count} {what}{'' if count == 1 else ending}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mask3d_core.errors import ConfigError, FrameError, Mask3DError
 from mask3d_core.frames import IGNORE_LABEL, FrameOrigin, Intrinsics, RGBDFrame, nearest_indices, resize_color
 from mask3d_core.sources.cameras import read_frame_camera, read_intrinsics
 from mask3d_core.sources.folder_config import FolderConfig
-from mask3d_core.sources.images import map_labels, read_color, read_depth, read_labels
+from mask3d_core.sources.images import ids_without_class, map_labels, read_color, read_depth, read_labels
 from mask3d_core.sources.patterns import find_files, name_some, natural_key
 from mask3d_core.sources.poses import nearest, read_pose, read_trajectory
 
@@ -68,6 +69,7 @@ class FolderSource:
         self._name_sequences()
         self._find_poses()
         self._cameras: dict[str, tuple] = {}
+        self._unmapped: dict[int, tuple[int, dict[int, int]]] = {}  # by frame: pixels, and those of each id without a class
         self._check_first_camera()
 
     def _find(self, pattern: str | None) -> list:
@@ -229,11 +231,23 @@ class FolderSource:
             labels = read_labels(self.path / self._label[index])
             if self.config.semantic_map:
                 semantic = map_labels(labels, self.config.semantic_map, IGNORE_LABEL)
+                self._unmapped[index] = labels.size, ids_without_class(labels, self.config.semantic_map)
             if self.config.instance_divisor is not None:
                 instance = labels // self.config.instance_divisor
         if self._instance is not None and self._instance[index] is not None:
             instance = read_labels(self.path / self._instance[index])
         return semantic, instance
+
+    def unmapped_labels(self) -> tuple[dict[int, int], int, int]:
+        """Ids of the label pictures read so far that are in no row of the ``semantic_map``.
+
+        Returns:
+            Pixels by id, ascending; how many pixels and how many label pictures were read.
+        """
+        found, seen = Counter(), list(self._unmapped.values())
+        for _, counts in seen:
+            found.update(counts)
+        return dict(sorted(found.items())), sum(pixels for pixels, _ in seen), len(seen)
 
     def __len__(self) -> int:
         """How many frames."""

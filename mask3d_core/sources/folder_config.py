@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mask3d_core.errors import ConfigError
+from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.sources.images import DEPTH_KINDS, DepthEncoding
 from mask3d_core.sources.patterns import natural_key
 
@@ -59,7 +60,7 @@ class FolderConfig:
     pose_axes: str = "opencv"
     """Camera axes of the poses: "opencv" (y down, z forward) or "opengl" (y up, z backward; ARKit, Blender)."""
     semantic_map: tuple[tuple[int, int, int], ...] = ()
-    """Rows (lowest id, highest id, class id); the first that holds an id wins; others are ignored."""
+    """Rows (lowest id, highest id, class id); the first that holds an id wins; ids in no row are ignored, and said to be."""
     instance_divisor: int | None = None
     """Instance id = label // this (mOSD: 10), where there are no separate instance files."""
     class_names: tuple[str, ...] = ()
@@ -100,6 +101,9 @@ class FolderConfig:
             if low > high or not 0 <= class_id <= 255:
                 found.append(f"semantic_map rows are (lowest id, highest id, class 0..255); got "
                              f"{[low, high, class_id]}")
+            elif self.class_names and class_id >= len(self.class_names) and class_id != IGNORE_LABEL:
+                found.append(f"semantic_map's row {[low, high, class_id]} makes class {class_id}, and class_names has "
+                             f"{len(self.class_names)} (0..{len(self.class_names) - 1}; {IGNORE_LABEL} is ignored)")
         if self.label is not None and not self.semantic_map and self.instance_divisor is None:
             found.append('labels need a "semantic_map" (rows of lowest id, highest id, class) or an '
                          '"instance_divisor"')

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mask3d_core.errors import ConfigError, FrameError
+from mask3d_core.sources.patterns import name_some
 
 DEPTH_KINDS = ("linear", "sun", "kinect", "metres")
 LARGEST_IMAGE = 64_000_000  # pixels; a damaged header can claim any size
@@ -53,10 +54,13 @@ class DepthEncoding:
                 "kinect": "raw Kinect disparity", "metres": "floating-point metres"}[self.kind]
 
 
-def _open_image(path: str | os.PathLike):
-    """A decoded Pillow image. Pillow raises a dozen kinds of exceptions for damaged files: all mean the same here."""
+def _open_image(path: str | os.PathLike, is_turned: bool = False):
+    """A decoded Pillow image, turned as its EXIF orientation says if that is asked for.
+
+    Pillow raises a dozen kinds of exceptions for damaged files: all mean the same here.
+    """
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError as error:
         raise FrameError("Pillow to read image files", str(error), "pip install pillow", path) from error
     try:
@@ -67,7 +71,7 @@ def _open_image(path: str | os.PathLike):
                 raise FrameError(f"at most {LARGEST_IMAGE / 1e6:.0f} million pixels", f"{image.width}x{image.height}",
                                  "The header may be damaged; otherwise make the images smaller.", path)
             image.load()
-            return image
+            return ImageOps.exif_transpose(image) if is_turned else image
     except FrameError:
         raise
     except Exception as error:
@@ -100,11 +104,13 @@ def _check_png(content: bytes) -> None:
     raise ValueError("the file ends before the picture does")
 
 
-def read_color(path: str | os.PathLike) -> np.ndarray:
-    """Read a colour image (JPEG, PNG, PPM, ...). Grey becomes RGB; EXIF orientation is ignored, as depth has none.
+def read_color(path: str | os.PathLike, is_turned: bool = False) -> np.ndarray:
+    """Read a colour image (JPEG, PNG, PPM, ...). Grey becomes RGB.
 
     Args:
         path: the file.
+        is_turned: turn it as its EXIF orientation says, as viewers of photographs do. By default it is ignored: the depth of a
+            frame has none, and the two must stay aligned.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -112,7 +118,7 @@ def read_color(path: str | os.PathLike) -> np.ndarray:
     Raises:
         FrameError: unreadable, or not an 8-bit image.
     """
-    image = _open_image(path)
+    image = _open_image(path, is_turned)
     if image.mode in ("F", "I") or image.mode.startswith("I;"):
         raise FrameError("an 8-bit colour image", f"a single channel of mode {image.mode}",
                          "This looks like a depth image; correct the colour file pattern.", path)
@@ -293,3 +299,25 @@ def map_labels(labels: np.ndarray, ranges: Sequence[Sequence[int]], ignore: int)
     for low, high, class_id in reversed(ranges):
         classes[(labels >= low) & (labels <= high)] = class_id
     return classes
+
+
+def ids_without_class(labels: np.ndarray, ranges: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Stored ids that no row of :func:`map_labels` holds.
+
+    Returns:
+        How many pixels, by id.
+    """
+    is_held = np.zeros(labels.shape, bool)
+    for low, high, _ in ranges:
+        is_held |= (labels >= low) & (labels <= high)
+    ids, counts = np.unique(labels[~is_held], return_counts=True)
+    return dict(zip(ids.tolist(), counts.tolist()))
+
+
+def unmapped_words(counts: dict[int, int], pixels: int, pictures: int) -> str:
+    """In one line, what a class map leaves out; empty where that is nothing. Arguments as ``unmapped_labels`` returns them."""
+    if not counts:
+        return ""
+    ids, are = name_some([str(k) for k in counts]), "is" if len(counts) == 1 else "are"
+    return (f"label{'' if len(counts) == 1 else 's'} {ids} {are} in no class: treated as ignore, "
+            f"{100 * sum(counts.values()) / pixels:.1f} % of pixels ({pictures} label picture{'' if pictures == 1 else 's'})")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from mask3d_core.doctor.report import Finding, many
 from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.models.starts import Start
-from mask3d_core.objects import thing_classes
+from mask3d_core.objects import frame_objects, thing_classes
 from mask3d_core.splits import BY_TIME
 from mask3d_core.store import Store
 from mask3d_core.training.finetune_config import FinetuneConfig
@@ -92,7 +93,7 @@ def check_labelled_frames(parts: Parts) -> Finding:
 def check_labels(parts: Parts) -> list[Finding]:
     """Ids beyond the classes; classes that are never learned or never measured; what is not scored."""
     names = parts.store.header.class_names
-    counts, looked, empty, objects = {}, {}, 0, 0
+    counts, looked, empty, objects = {}, {}, 0, np.zeros(256, np.int64)
     things = thing_classes(parts.config.detect.things, names) if parts.config.task == "detect" else ()
     for part in parts.frames:
         store, chosen = parts.looked_at(part)
@@ -103,7 +104,8 @@ def check_labels(parts: Parts) -> list[Finding]:
             counts[part] += here
             empty += part == "train" and not here[:IGNORE_LABEL].sum()
             if things and part == "train" and store.instance is not None:
-                objects += len(np.setdiff1d(store.instance[index][np.isin(ids, things)], [0]))
+                semantic, instance = (torch.from_numpy(a.astype(np.int64)) for a in (ids, store.instance[index]))
+                objects += np.bincount(frame_objects(semantic, instance, things).labels.numpy(), minlength=256)
     words = f"looked at {looked['train']} training, {looked['val']} validation and {looked['test']} test frames"
     beyond = sorted({int(k) for part in counts for k in np.flatnonzero(counts[part][:IGNORE_LABEL])} - set(range(len(names))))
     if beyond:
@@ -134,13 +136,24 @@ def check_labels(parts: Parts) -> list[Finding]:
     return found
 
 
-def _objects(parts: Parts, things: tuple[int, ...], objects: int, looked: int) -> Finding:
-    names = parts.store.header.class_names
-    said = f"{objects} objects of {_some([names[k] for k in things])} in {many(looked, 'training frame')}"
-    if not objects:
-        return Finding("objects", "error", said + ": there is nothing to detect; name other classes in detect.things, or use "
-                                                  "more labels")
-    return Finding("objects", "ok", said, {"objects": objects, "things": [names[k] for k in things]})
+def _objects(parts: Parts, things: tuple[int, ...], objects: np.ndarray, looked: int) -> Finding:
+    """The objects that are there, and the classes that are asked for but have none.
+
+    Args:
+        objects: int64 (256,), objects of the training frames looked at, by class id.
+    """
+    names, total = parts.store.header.class_names, int(objects.sum())
+    there, missing = ([names[k] for k in things if bool(objects[k]) == is_there] for is_there in (True, False))
+    where = f"in {many(looked, 'training frame')}"
+    if not total:
+        return Finding("objects", "error", f"no instance of: {_some(missing)} {where}. There is nothing to detect; name other "
+                                           "classes in detect.things, or use more labels")
+    said = f"{many(total, 'object')} of {_some(there)} {where}"
+    numbers = {"objects": total, "things": [names[k] for k in things], "without_instance": missing}
+    if missing:
+        return Finding("objects", "warn", f"{said}; no instance of: {_some(missing)}. What has none cannot be learned: name "
+                                          "those that have some in detect.things, or use more labels", numbers)
+    return Finding("objects", "ok", said, numbers)
 
 
 def _some(names: list[str]) -> str:
