@@ -60,7 +60,8 @@ class AttentionExplorer(Explorer):
                        for name, p in self.pictures.items()}
         both = [[self._tiles[n] for n in names] for names in
                 (("rgb", "depth"), ("attention rgb", "attention depth", "decoder"))]
-        self.entropies = {name: RatioGrid(row_title="layer", column_title="head", max_width=260) for name in PARTS}
+        self.entropies = {name: RatioGrid(row_title="layer", column_title="head", max_width=260, layout=widgets.Layout(width="100%"))
+                          for name in PARTS}
         self._sharpness = widgets.VBox([
             widgets.HTML(words("<b>How sharply each head looks</b>: entropy, 0 = at one patch, 1 = at all alike. A cell chooses "
                                "its layer and head.", is_html=True)),
@@ -151,7 +152,7 @@ class AttentionExplorer(Explorer):
 
     def evidence_texts(self) -> list[widgets.Widget]:
         """The answer, the decoder's numbers and the heads' entropies; dimmed until a new mask has been asked, too."""
-        return [self.answer, self.mass, *self.entropies.values()]
+        return [self.answer, self.mass, self._sharpness]
 
     def _ring(self) -> None:
         """Where layer and head stand in each part's entropies."""
