@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mask3d_core.errors import ConfigError
-from mask3d_core.frames import RGBDFrame
+from mask3d_core.frames import RGBDFrame, nearest_indices
 from mask3d_core.randomness import random_bits, stream, uniform
 
 
@@ -114,6 +114,34 @@ def from_frames(frames: list[RGBDFrame], size: tuple[int, int], frame_ids: list[
         labels("semantic"), labels("instance"))
 
 
+def crop_scale(stored: tuple[int, int], size: tuple[int, int]) -> float:
+    """Stored pixels per pixel of a crop without zoom: 1, or what the picture is made smaller by where a crop would lose much."""
+    largest = min(stored[0] / size[0], stored[1] / size[1])
+    return 1.0 if 1.0 <= largest <= 1.25 else largest
+
+
+def resize_whole(batch: Batch, size: tuple[int, int]) -> Batch:
+    """The whole pictures brought to ``size``, each side by its own factor; nothing is cut off.
+
+    Colour is sampled bilinearly (antialiased), depth, validity and labels with nearest neighbour; the intrinsics move along
+    under c' = (c + 0.5) s - 0.5.
+    """
+    height, width = batch.depth.shape[1:]
+    if (height, width) == tuple(size):
+        return batch
+    rows, columns = (torch.from_numpy(nearest_indices(old, new)).to(batch.depth.device)
+                     for old, new in ((height, size[0]), (width, size[1])))
+
+    def nearest(picture: Tensor | None) -> Tensor | None:
+        return None if picture is None else picture[:, rows][:, :, columns]
+
+    color = F.interpolate(batch.color, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+    k, down, across = batch.intrinsics, size[0] / height, size[1] / width
+    intrinsics = torch.stack([k[:, 0] * across, k[:, 1] * down, (k[:, 2] + 0.5) * across - 0.5, (k[:, 3] + 0.5) * down - 0.5], dim=1)
+    return replace(batch, color=color, depth=nearest(batch.depth), is_valid=nearest(batch.is_valid), intrinsics=intrinsics,
+                   semantic=nearest(batch.semantic), instance=nearest(batch.instance))
+
+
 def _choose(config: AugmentConfig, batch: Batch, size: tuple[int, int], seed: int) -> tuple[Tensor, ...]:
     """Scale (pixels of the source per pixel of the crop), top, left and flip of each frame."""
     height, width = batch.depth.shape[1:]
@@ -121,9 +149,7 @@ def _choose(config: AugmentConfig, batch: Batch, size: tuple[int, int], seed: in
     draw = lambda number: uniform(base, number)  # noqa: E731
     largest = min(height / size[0], width / size[1])
     share = config.zoom + (1 - config.zoom) * draw(0) if config.zoom < 1 else torch.ones_like(draw(0))
-    # without zoom: a crop at the store's own scale, or the whole picture made smaller where that would lose much
-    own = 1.0 if 1.0 <= largest <= 1.25 else largest
-    scale = largest * share if config.zoom < 1 else torch.full_like(draw(0), own)
+    scale = largest * share if config.zoom < 1 else torch.full_like(draw(0), crop_scale((height, width), size))
     spare_y, spare_x = height - scale * size[0], width - scale * size[1]
     centre = config.zoom >= 1 and config.flip == 0
     top = spare_y * (0.5 if centre else draw(1))
@@ -191,14 +217,17 @@ class StoreBatches:
         device: where augmentation runs and batches live.
         rank, world: this process and how many there are; ranks take consecutive slices of one global batch.
         labels: which of "semantic" and "instance" are read too.
+        is_whole: the whole stored frame brought to ``size`` in place of a crop; there is no augmentation then.
 
     Raises:
-        ConfigError: no frame, frames smaller than ``size``, or labels that the store does not hold.
+        ConfigError: no frame, frames smaller than ``size``, augmentation of whole frames, or labels that the store does not hold.
     """
 
     def __init__(self, store, indices: np.ndarray, batch_size: int, size: tuple[int, int],
                  augment: AugmentConfig | None = None, seed: int = 0, device: torch.device | str = "cpu",
-                 rank: int = 0, world: int = 1, labels: tuple[str, ...] = ()):
+                 rank: int = 0, world: int = 1, labels: tuple[str, ...] = (), is_whole: bool = False):
+        if is_whole and augment != AugmentConfig.none():
+            raise ConfigError("whole frames are not augmented; give augment=AugmentConfig.none()")
         missing = [name for name in labels if getattr(store, name, None) is None]
         if missing:
             raise ConfigError(f"the store {store.path} holds no {' and no '.join(missing)} labels; prepare it from a labelled source")
@@ -210,7 +239,7 @@ class StoreBatches:
         self.store, self.indices, self.size = store, np.asarray(indices), size
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.augment, self.device = augment or AugmentConfig(), torch.device(device)
-        self.labels = labels
+        self.labels, self.is_whole = labels, is_whole
         self._orders: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
@@ -249,7 +278,7 @@ class StoreBatches:
         metres = units.float() / self.store.header.depth_units_per_metre
         batch = Batch(color.permute(0, 3, 1, 2).float() / 255, metres, units > 0, intrinsics, frames, epochs,
                       self.store.header.has_holes, **{name: _whole(t).long() for name, t in zip(self.labels, labels, strict=True)})
-        return augment(batch, self.size, self.augment, self.seed)
+        return resize_whole(batch, self.size) if self.is_whole else augment(batch, self.size, self.augment, self.seed)
 
     def batch(self, step: int) -> Batch:
         """Batch number ``step``."""

@@ -9,6 +9,7 @@ from memory_store import MemoryStore
 
 from mask3d_core.batches import AugmentConfig, Batch, StoreBatches, augment, from_frames
 from mask3d_core.errors import ConfigError
+from mask3d_core.frames import nearest_indices
 from mask3d_core.geometry import unproject
 from tests.conftest import make_frame
 
@@ -81,6 +82,22 @@ def test_without_augmentation_the_crop_is_the_centre():
     expected = store.color[order][:, 4:68, 4:84].astype(np.float32) / 255
     torch.testing.assert_close(batch.color, torch.from_numpy(expected).permute(0, 3, 1, 2), atol=1e-4, rtol=0)
     torch.testing.assert_close(batch.intrinsics[0], torch.tensor([80, 80, 43.5 - 4, 35.5 - 4]))
+
+
+def test_whole_frames_are_made_smaller_and_nothing_is_cut_off():
+    store = MemoryStore(holes=0.0)
+    frames, none = np.arange(4), AugmentConfig.none()
+    batch = StoreBatches(store, frames, 4, (48, 64), none, is_whole=True).frames(frames)
+    rows, columns = nearest_indices(72, 48), nearest_indices(88, 64)
+    expected = store.depth[frames][:, rows][:, :, columns].astype(np.float32) / 4000
+    torch.testing.assert_close(batch.depth, torch.from_numpy(expected))
+    torch.testing.assert_close(batch.intrinsics[0], torch.tensor([80 * 64 / 88, 80 * 48 / 72, 44 * 64 / 88 - 0.5, 36 * 48 / 72 - 0.5]))
+    whole = torch.from_numpy(store.color[frames]).permute(0, 3, 1, 2).float() / 255
+    torch.testing.assert_close(batch.color.mean(dim=(2, 3)), whole.mean(dim=(2, 3)), atol=0.01, rtol=0)
+    same = StoreBatches(store, frames, 4, (72, 88), none, is_whole=True).frames(frames)
+    torch.testing.assert_close(same.color, whole)
+    with pytest.raises(ConfigError, match="not augmented"):
+        StoreBatches(store, frames, 4, (48, 64), is_whole=True)
 
 
 def test_holes_stay_holes():

@@ -14,7 +14,8 @@ from mask3d_core.batches import AugmentConfig, from_frames
 from mask3d_core.cli import main
 from mask3d_core.errors import CheckpointError, ConfigError, Mask3DError
 from mask3d_core.evaluation.downstream import ScoreConfig, evaluate_finetuned, label_counts, result_text, score_run
-from mask3d_core.frames import IGNORE_LABEL, Intrinsics
+from mask3d_core.evaluation.metrics import depth_metrics
+from mask3d_core.frames import IGNORE_LABEL, FrameOrigin, Intrinsics, RGBDFrame
 from mask3d_core.models.config import EncoderConfig
 from mask3d_core.models.dense import DenseConfig, DenseModel
 from mask3d_core.models.heads import HeadConfig
@@ -23,14 +24,14 @@ from mask3d_core.predict import find_pictures, output_names, predict_folder, pre
 from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.sources.rooms import CLASS_NAMES, Rooms
 from mask3d_core.store import Store
-from mask3d_core.tasks.depth import depth_loss, scored_pixels
+from mask3d_core.tasks.depth import crop_of, depth_loss, eigen_box, score_depth, scored_metres, scored_pixels, shown_part
 from mask3d_core.tasks.segment import score_segments, segment_loss
 from mask3d_core.training.checkpoint import load_model, read_json, read_tensors
 from mask3d_core.training.config import FitConfig
 from mask3d_core.training.finetune_config import DepthConfig, finetune_config
 from mask3d_core.training.finetuned import load_finetuned
 from mask3d_core.training.finetuning import build_dense, finetune, freeze, labelled_share, seen_frames
-from mask3d_core.training.held_out import held_out, part_of
+from mask3d_core.training.held_out import HeldOut, held_out, part_of
 from mask3d_core.training.schedule import layer_decay, parameter_groups
 
 SHAPE = EncoderConfig(width=32, depth=4, heads=2)
@@ -167,7 +168,7 @@ def test_no_more_blocks_can_be_frozen_than_there_are():
 
 def test_it_learns(rooms, tmp_path):
     """Fourteen rooms are too few for others; the frames themselves must be learned far beyond the trivial answer."""
-    config = config_of(rooms, augment=AugmentConfig.none(), drop_path=0.0, layer_decay=1.0,
+    config = config_of(rooms, augment=AugmentConfig.none(), drop_path=0.0, layer_decay=1.0, view="centre",  # the pixels it learned
                        fit={"steps": 100, "eval_every": 0, "save_every": 0, "log_every": 100})
     finetune(config, tmp_path / "run", "cpu", show=False)
     model, _ = load_finetuned(tmp_path / "run")
@@ -339,10 +340,102 @@ def test_depth_is_scored_in_metres_beside_the_mean_map(measured, rooms):
 def test_the_eigen_crop_and_the_cap():
     frame = Rooms(count=1, height=480, width=640).read(0)
     batch = from_frames([frame], (480, 640))
-    counted = scored_pixels(DepthConfig(crop="eigen", max_depth=3.0), batch)[0]
+    box = eigen_box((0.0, 1.0, 0.0, 1.0), (480, 640))
+    assert box == (45, 471, 41, 601)
+    counted = scored_pixels(DepthConfig(max_depth=3.0), batch, box)[0]
     rows, columns = counted.any(dim=1).nonzero().flatten(), counted.any(dim=0).nonzero().flatten()
     assert rows.min() >= 45 and rows.max() <= 470 and columns.min() >= 41 and columns.max() <= 600
     assert batch.depth[0][counted].max() <= 3.0
+
+
+class Coded(ListSource):
+    """One 480x640 frame whose depth says the row or the column of the original, in centimetres; it calls itself NYUv2."""
+
+    def __init__(self, of, border=0, name="nyuv2"):
+        super().__init__(1)
+        self.of, self.border, self.name = of, border, name
+        self.labels, self.class_names = frozenset({"semantic"}), ("even", "odd")
+
+    def read(self, index):
+        rows, columns = np.mgrid[:480, :640]
+        code = {"row": rows, "column": columns}[self.of]
+        frame = RGBDFrame(np.repeat((code // 3)[..., None], 3, -1).astype(np.uint8), ((code + 1) / 100).astype(np.float32),
+                          np.ones((480, 640), bool), Intrinsics(518.0, 519.0, 319.5, 239.5), None, (code % 2).astype(np.uint8), None,
+                          FrameOrigin(self.name, self.sequence(0), self.frame_name(0)))
+        edge = self.border
+        return frame.crop(edge, edge, 480 - 2 * edge, 640 - 2 * edge) if edge else frame
+
+    def describe(self):
+        return {**super().describe(), "border": self.border}
+
+
+def coded(folder, of, border=0, name="nyuv2"):
+    return prepare(Coded(of, border, name), folder, PrepareConfig(256, 336, split="test", workers=1), progress=False)
+
+
+def scored_codes(frames, config):
+    """First and last row, or column, of the original frame that is scored."""
+    box = eigen_box(shown_part(frames), frames.size) if crop_of(config, frames.store) == "eigen" else None
+    batch, _ = next(iter(frames))
+    codes = (batch.depth[scored_pixels(config, batch, box)] * 100 - 1).round()
+    return int(codes.min()), int(codes.max())
+
+
+@pytest.mark.parametrize("border", [0, 8])
+@pytest.mark.parametrize(("of", "first", "last", "end"), [("row", 45, 470, 480), ("column", 41, 600, 640)])
+def test_the_rows_and_columns_of_the_original_picture_that_are_scored(of, first, last, end, border, tmp_path):
+    store = coded(tmp_path / "s", of, border)
+    whole = HeldOut(store, store.indices("test"), (240, 320), ("semantic",))
+    low, high = scored_codes(whole, DepthConfig())
+    assert abs(low - first) <= 2 and abs(high - last) <= 2, "to the nearest pixel of 240x320"
+    low, high = scored_codes(whole, DepthConfig(crop="none"))
+    assert border <= low <= border + 9 and end - border - 10 <= high < end - border, "preparing cuts columns to the store's aspect"
+    centre = replace(whole, view="centre")
+    low, high = scored_codes(centre, DepthConfig(crop="none"))
+    assert low > border + 12 and high < end - border - 12 and centre.share == pytest.approx(240 * 320 / 256 / 336)
+    if border == 0:
+        low, high = scored_codes(centre, DepthConfig())
+        assert abs(low - first) <= 2 and abs(high - min(last, end - 16)) <= 2, "the box is that of the original; the view ends at 465"
+    batch, _ = next(iter(whole))
+    code = (batch.depth[0] * 100 - 1).round().long()
+    assert torch.equal(batch.semantic[0], code % 2) and (batch.color[0, 0] * 255 - code / 3).abs().max() < 2.5, "all move together"
+    k, size = batch.intrinsics[0], (480 - 2 * border, 640 - 2 * border)
+    assert k[2].item() == pytest.approx(159.5, abs=0.5) and k[3].item() == pytest.approx(119.5, abs=0.5)
+    assert k[1].item() == pytest.approx(519 * 240 / size[0], rel=1e-3)
+
+
+def test_the_eigen_crop_is_the_default_of_nyuv2_only(tmp_path):
+    for name, crop in (("nyuv2", "eigen"), ("folder", "none")):
+        store = coded(tmp_path / name, "row", name=name)
+        assert crop_of(DepthConfig(), store) == crop and crop_of(DepthConfig(crop="none"), store) == "none"
+        frames = HeldOut(store, store.indices("test"), (240, 320))
+        assert frames.words == "the whole stored frame (256x336)" and frames.share == 1
+        values, _ = score_depth(lambda batch: batch.depth, frames, DepthConfig())
+        assert values["abs_rel"].tolist() == [0] and values["delta1"].tolist() == [1]
+
+
+def test_predictions_are_capped_as_the_truth_is():
+    truth, prediction = torch.full((1, 4, 4), 9.0), torch.full((1, 4, 4), 14.0)
+    counted = torch.ones(1, 4, 4, dtype=torch.bool)
+    found = depth_metrics(scored_metres(DepthConfig(), prediction), truth, counted)
+    assert found["abs_rel"].item() == pytest.approx(1 / 9) and found["rmse"].item() == pytest.approx(1.0)
+    found = depth_metrics(scored_metres(DepthConfig(clamp=False), prediction), truth, counted)
+    assert found["abs_rel"].item() == pytest.approx(5 / 9) and found["rmse"].item() == pytest.approx(5.0)
+    for wrong in (torch.inf, torch.nan):
+        found = depth_metrics(scored_metres(DepthConfig(), torch.full((1, 4, 4), wrong)), truth, counted)
+        assert found["rmse"].item() == torch.inf, "not finite stays infinitely wrong"
+
+
+def test_what_is_scored_is_said(measured, segmented):
+    for run in (measured, segmented):
+        model, record = load_finetuned(run)
+        text = result_text(evaluate_finetuned(model, record))
+        assert "scored: the whole stored frame (56x72)" in text
+        assert ("predictions clamped to it, crop none" in text) == (run is measured)
+        record["training"]["view"] = "centre"
+        result = evaluate_finetuned(model, record)
+        assert "scored: the centre crop, 76% of the stored frame (56x72)" in result_text(result)
+        assert result["protocol"]["view"] == "centre" and result["protocol"]["view_share"] == pytest.approx(48 * 64 / 56 / 72)
 
 
 def test_the_wrong_kind_of_checkpoint_is_named(segmented):

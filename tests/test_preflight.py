@@ -16,9 +16,10 @@ from mask3d_core.models.heads import HeadConfig
 from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.store import Store
 from mask3d_core.training.config import FitConfig
-from mask3d_core.training.finetune_config import finetune_config
+from mask3d_core.training.finetune_config import DepthConfig, finetune_config
 from mask3d_core.training.finetuning import finetune
 from mask3d_core.training.preflight import preflight
+from mask3d_core.training.preflight_data import Parts, check_scored_part
 
 SHAPE = EncoderConfig(width=48, depth=2, heads=3)
 SIZE = (64, 80)
@@ -73,7 +74,7 @@ def asked(store, measure=False, **changes):
 
 def test_all_is_well_and_everything_was_asked(store, tmp_path):
     found = preflight(config(store), "cpu", run=tmp_path / "run")
-    assert [f.check for f in found] == ["configuration", "run folder", "data", "scenes", "labelled frames", "labels", "holes",
+    assert [f.check for f in found] == ["configuration", "run folder", "data", "scenes", "labelled frames", "labels", "holes", "scored part",
                                         "start",
                                         "not seen before", "head", "time", "memory", "disk"]
     assert {f.severity for f in found} == {"ok"}, found
@@ -189,12 +190,32 @@ def test_depth_and_detection_are_asked_their_own_questions(store):
     near = dataclasses.replace(config(store, task="depth").depth, max_depth=1.05)
     far = asked(store, task="depth", depth=near)["holes"]
     assert far.numbers["beyond_range"] > 0.5 and far.severity == "warn"
+    part = depth["scored part"]
+    assert part.severity == "ok" and part.text == "validation and test frames are scored whole" and part.numbers["test_share"] == 1
+    part = asked(store, view="centre")["scored part"]
+    assert part.text.endswith("(81% of val and 81% of test)")
     pytest.importorskip("pycocotools", reason="the standard evaluator is not installed")
     found = asked(store, task="detect")
     assert found["objects"].severity == "ok" and found["objects"].numbers["things"] == ["chair", "lamp"]
     assert "Mask R-CNN over 2 classes;" in found["head"].text
     none = asked(store, task="detect", detect=dataclasses.replace(config(store).detect, things=("sofa",)))
     assert any(f.severity == "error" and "sofa" in f.text for f in none.values())
+
+
+def test_nyuv2_without_its_crop_and_stretched_frames_are_warned_of(tmp_path):
+    class Nyu(ListSource):
+        def describe(self):
+            return {**super().describe(), "source": "nyuv2"}
+
+    store = prepare(Nyu(24, 8, height=96, width=128), tmp_path / "s", PrepareConfig(96, 128, val_share=0.2, test_share=0.2), progress=False)
+    asked_of = lambda **changes: Parts(config(store.path, task="depth", **changes), frames={  # noqa: E731
+        name: (store, store.indices(name)) for name in ("train", "val", "test")})
+    usual = check_scored_part(asked_of(image_size=(96, 128)))
+    assert usual.severity == "ok" and "the Eigen crop" in usual.text
+    without = check_scored_part(asked_of(image_size=(96, 128), depth=DepthConfig(crop="none")))
+    assert without.severity == "warn" and "the numbers do not compare" in without.text
+    narrow = check_scored_part(asked_of(image_size=(96, 96)))
+    assert narrow.severity == "warn" and "stretched by 33%" in narrow.text
 
 
 def test_things_without_an_instance_are_named_and_not_counted(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -16,7 +17,7 @@ from mask3d_core.study import analysis
 from mask3d_core.study.analysis import as_values, findings, holm, text_of, trials_text, trials_values, two_sided
 from mask3d_core.study.budget import fit_budget, measure
 from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of
-from mask3d_core.study.jobs import key_of, pack, per_room, unpack
+from mask3d_core.study.jobs import as_recorded, key_of, pack, per_room, unpack
 from mask3d_core.study.record import described
 from mask3d_core.study.runner import Study, planned_runs
 from mask3d_core.models.starts import open_start
@@ -182,6 +183,18 @@ def test_keys_know_what_was_run_and_not_where():
     whole = to_dict(FinetuneConfig())
     assert key_of("finetune", whole, "val") == key_of("finetune", {k: v for k, v in whole.items() if k != "leave_out"}, "val"), (
         "a key that is added later, at its default, changes nothing")
+
+
+def test_a_key_goes_on_meaning_the_measurement_that_was_recorded(study):
+    stores = {"train": Path("a"), "val": Path("b"), "test": Path("c")}
+    for task, key in (("segment", "2fe3142904c0e186"), ("depth", "bfed2767cb668aa8")):  # as before view and clamp were there
+        config = replace(StudyConfig(), task=task).finetuning("random", 0.1, 1, stores, {"learning_rate": 0.004, "layer_decay": 0.75,
+                                                                                         "length": 1.0})
+        assert key_of("finetune", to_dict(config), "test", "o", "p") == key
+        kept = as_recorded(config)
+        assert (kept.view, kept.depth.clamp, kept.depth.crop) == ("centre", False, "none")
+    scored = [result["scores"]["protocol"] for result in study.results.values() if result["kind"] == "finetune"]
+    assert scored and all(p["view"] == "centre" and p["view_share"] == pytest.approx(96 * 128 / 112 / 144) for p in scored)
 
 
 # ---- what it says ----------------------------------------------------------------------------------------------------

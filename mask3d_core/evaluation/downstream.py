@@ -22,7 +22,7 @@ from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.progress import Bar
 from mask3d_core.store import Store
 from mask3d_core.tasks.depth import METRICS as DEPTH_METRICS
-from mask3d_core.tasks.depth import score_depth
+from mask3d_core.tasks.depth import crop_of, eigen_box, score_depth, shown_part
 from mask3d_core.tasks.segment import score_segments
 from mask3d_core.training.checkpoint import read_json
 from mask3d_core.training.config import from_dict
@@ -77,7 +77,7 @@ def evaluate_finetuned(model: torch.nn.Module, record: dict[str, Any], config: S
     score = {"segment": _score_segments, "depth": _score_depth, "detect": score_detections}[training.task]
     with torch.inference_mode(), Bar(f"scoring {config.split}", len(frames), show=show) as bar:
         result = score(model, record, training, frames, bar)
-    return {"protocol": protocol(training, record, store, config, len(frames)), **result}
+    return {"protocol": protocol(training, record, frames, config), **result}
 
 
 def score_run(run: str | Path, split: str = "test", device: str | None = None, show: bool = False, limit: int = 0) -> str:
@@ -115,17 +115,27 @@ def refuse_seen(store: Store, indices: np.ndarray, record: dict[str, Any]) -> No
         raise ConfigError(f"{int(seen.sum())} of {len(seen)} frames were trained on by this model or its start; score other frames")
 
 
-def protocol(training: FinetuneConfig, record: dict[str, Any], store: Store, config: ScoreConfig, frames: int) -> dict[str, Any]:
+def protocol(training: FinetuneConfig, record: dict[str, Any], frames: HeldOut, config: ScoreConfig) -> dict[str, Any]:
     """What a number must be printed with."""
-    data = record["data"]
+    data, store = record["data"], frames.store
     return {"task": training.task, "start": data["start"].get("start", training.start), "classes": list(record.get("class_names", [])),
             "size": list(training.image_size), "labels_at": f"{training.image_size[0]}x{training.image_size[1]}, nearest neighbour",
             "split": config.split, "split_rule": f"all but {', '.join(training.hold_out)} train" if training.hold_out else store.header.split_rule,
-            "frames": frames, "store": store.fingerprint,
+            "frames": len(frames), "store": store.fingerprint,
+            "view": frames.view, "view_share": frames.share, "view_words": frames.words,
             "training_frames": data["frames"], "label_fraction": training.label_fraction, "label_seed": training.label_seed,
             "selection": selection_rule(record, training), "steps": record.get("step"), "head": training.head.kind,
-            **({"depth": asdict(training.depth)} if training.task == "depth" else {}),
+            **(_depth_protocol(training, frames) if training.task == "depth" else {}),
             **(detect_protocol(training, record) if training.task == "detect" else {})}
+
+
+def _depth_protocol(training: FinetuneConfig, frames: HeldOut) -> dict[str, Any]:
+    """Range and crop as they were taken, and the share of the stored frame that could be scored."""
+    crop, (height, width) = crop_of(training.depth, frames.store), frames.size
+    top, bottom, left, right = eigen_box(shown_part(frames), frames.size) if crop == "eigen" else (0, height, 0, width)
+    is_nyu = frames.store.first_source.get("source") == "nyuv2"
+    return {"depth": {**asdict(training.depth), "crop": crop}, "is_usual_crop": not is_nyu or crop == "eigen",
+            "scored_share": frames.share * (bottom - top) * (right - left) / (height * width)}
 
 
 def selection_rule(record: dict[str, Any], training: FinetuneConfig) -> str:
@@ -206,7 +216,14 @@ def result_text(result: dict[str, Any]) -> str:
     words = {"segment": f"{len(p['classes'])} classes, labels at {p['labels_at']}; one confusion matrix over all frames",
              "detect": f"labels at {p['labels_at']}"}.get(p["task"])
     if p["task"] == "depth":
-        words = f"truth up to {p['depth']['max_depth']:g} m, crop {p['depth']['crop']}, no scale alignment, at {p['labels_at']}"
+        clamp = "predictions clamped to it" if p["depth"].get("clamp") else "predictions not clamped"
+        crop = p["depth"]["crop"]
+        if crop == "eigen" and "scored_share" in p:
+            crop += f" ({p['scored_share']:.0%} of the stored frame)"
+        elif not p.get("is_usual_crop", True):
+            crop += " (NYUv2's usual protocol scores the Eigen crop only)"
+        words = f"truth up to {p['depth']['max_depth']:g} m, {clamp}, crop {crop}, no scale alignment, at {p['labels_at']}"
+    words = f"{words}; scored: {p.get('view_words', 'the centre crop')}"
     lines = [f"{p['task']} from {p['start']}, {p['training_frames']} labelled frames ({p['label_fraction']:.0%} of the training "
              f"sequences), head {p['head']}, {p['selection']}",
              f"{p['frames']} frames of split {p['split']} ({p['split_rule']}), {words}"]

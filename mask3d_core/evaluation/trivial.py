@@ -54,7 +54,8 @@ def validation_trivial(config: FinetuneConfig) -> TrivialAnswer | None:
     frames = held_out(config, "val", LABELS[config.task], config.eval_frames, BATCH)
     if config.task == "segment":
         return _most_frequent(store, used, frames)
-    reader = StoreBatches(store, used, BATCH, config.image_size, AugmentConfig.none(), config.fit.seed)
+    reader = StoreBatches(store, used, BATCH, config.image_size, AugmentConfig.none(), config.fit.seed,
+                          is_whole=config.view == "whole")
     sample = [reader.frames(used[i:i + BATCH]) for i in range(0, len(used), BATCH)]
     found = gather_statistics(sample, DepthTarget(representation="log", reference_focal=config.depth.reference_focal))
     mean_map = MeanMap(found.mean_map, config.depth.reference_focal, found.frames)

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,13 @@ def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return found
 
 
+def as_recorded(config: FinetuneConfig) -> FinetuneConfig:
+    """With the rules of scoring that the recorded results were taken with, whatever the defaults became: the centre crop of the
+    stored frame, predictions as they stand, no Eigen crop unless asked for. So a key goes on meaning the same measurement."""
+    crop = "none" if config.depth.crop == "auto" else config.depth.crop
+    return replace(config, view="centre", depth=replace(config.depth, clamp=False, crop=crop))
+
+
 def run_job(job: Job, run: Path, device: str | None = None) -> dict[str, Any]:
     """Run it, or go on with it where it was interrupted.
 
@@ -99,6 +106,7 @@ def run_job(job: Job, run: Path, device: str | None = None) -> dict[str, Any]:
     from mask3d_core.training.pretraining import pretrain
 
     began, config = time.perf_counter(), from_dict(KINDS[job.kind], job.config, job.name)
+    config = as_recorded(config) if job.kind == "finetune" else config
     train = pretrain if job.kind == "pretrain" else finetune
     result = train(config, run, device, show=False)
     if not result.is_finished:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mask3d_core.batches import Batch
-from mask3d_core.evaluation.metrics import depth_metrics
+from mask3d_core.evaluation.metrics import PREDICTION_FLOOR, depth_metrics
 from mask3d_core.losses import frame_mean
 from mask3d_core.models.dense import DenseModel
 from mask3d_core.shapes import Bool, Float
+from mask3d_core.store import Store
 from mask3d_core.tasks import LossSum
 from mask3d_core.training.config import to_dict
 from mask3d_core.training.finetune_config import DepthConfig, FinetuneConfig
@@ -21,19 +23,64 @@ from mask3d_core.training.held_out import HeldOut
 from mask3d_core.training.schedule import layer_decay
 
 METRICS = ("abs_rel", "rmse", "delta1", "delta2", "delta3")
+NYU_SIZE = (480, 640)
 EIGEN = (45 / 480, 471 / 480, 41 / 640, 601 / 640)  # top, bottom, left, right of the usual crop of 480 x 640 frames
 
+Edges = tuple[float, float, float, float]
 
-def scored_pixels(config: DepthConfig, batch: Batch) -> Bool[Tensor, "b h w"]:
-    """Measured pixels within the range, and inside the Eigen crop where that is the protocol."""
+
+def crop_of(config: DepthConfig, store: Store) -> str:
+    """"none" or "eigen": what the configuration's crop means for the frames of a store."""
+    return config.crop if config.crop != "auto" else "eigen" if store.first_source.get("source") == "nyuv2" else "none"
+
+
+def shown_part(frames: HeldOut) -> Edges:
+    """Top, bottom, left and right edge of what is scored, as shares of the original picture.
+
+    Of NYUv2 the border that its reader trimmed and the crop to the store's aspect are undone; of any other source the stored
+    frame counts as the original.
+    """
+    source, (top, bottom, left, right) = frames.store.first_source, frames.window
+    if source.get("source") != "nyuv2":
+        return top, bottom, left, right
+    border, stored = int(source.get("border", 0)), (frames.store.header.height, frames.store.header.width)
+    inner = [side - 2 * border for side in NYU_SIZE]
+    scale = max(new / old for new, old in zip(stored, inner, strict=True))  # as RGBDFrame.fit
+    edges: list[float] = []
+    for side, old, new, shown in zip(NYU_SIZE, inner, stored, ((top, bottom), (left, right)), strict=True):
+        fitted = max(new, round(old * scale))
+        edges += [(border + ((fitted - new) // 2 + share * new) * old / fitted) / side for share in shown]
+    return edges[0], edges[1], edges[2], edges[3]
+
+
+def eigen_box(part: Edges, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """First row, row after the last, first column, column after the last whose centres lie inside the Eigen crop.
+
+    Args:
+        part: of the original picture that is shown, as :func:`shown_part` gives it.
+        size: (height, width) at which it is shown.
+    """
+    place = lambda share, low, high, side: min(max(math.ceil((share - low) / (high - low) * side - 0.5 - 1e-9), 0), side)  # noqa: E731
+    return (place(EIGEN[0], *part[:2], size[0]), place(EIGEN[1], *part[:2], size[0]),
+            place(EIGEN[2], *part[2:], size[1]), place(EIGEN[3], *part[2:], size[1]))
+
+
+def scored_pixels(config: DepthConfig, batch: Batch, box: tuple[int, int, int, int] | None = None) -> Bool[Tensor, "b h w"]:
+    """Measured pixels within the range, and inside a box (as :func:`eigen_box` gives it) where there is one."""
     counted = batch.is_valid & (batch.depth <= config.max_depth)
-    if config.crop == "eigen":
-        height, width = batch.depth.shape[1:]
-        top, bottom, left, right = (round(share * side) for share, side in zip(EIGEN, (height, height, width, width)))
-        inside = torch.zeros_like(counted)
-        inside[:, top:bottom, left:right] = True
-        counted = counted & inside
-    return counted
+    if box is None:
+        return counted
+    top, bottom, left, right = box
+    inside = torch.zeros_like(counted)
+    inside[:, top:bottom, left:right] = True
+    return counted & inside
+
+
+def scored_metres(config: DepthConfig, prediction: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """The prediction brought into the range, where the configuration says so; what is not finite stays infinitely wrong."""
+    if not config.clamp:
+        return prediction
+    return torch.where(prediction.isfinite(), prediction.clamp(PREDICTION_FLOOR, config.max_depth), prediction)
 
 
 def depth_loss(config: DepthConfig, prediction: Float[Tensor, "b h w"], depth: Float[Tensor, "b h w"],
@@ -59,15 +106,16 @@ def score_depth(predict: Callable[[Batch], Tensor], frames: HeldOut, config: Dep
     Args:
         predict: from a batch to metres (b, h, w).
         frames: what is scored.
-        config: range and crop.
+        config: range, clamp and crop.
 
     Returns:
         Metric to float64 (k,), NaN where a frame has nothing to score; and the sequence of each frame.
     """
     values: dict[str, list[Tensor]] = {name: [] for name in METRICS}
     names: list[str] = []
+    box = eigen_box(shown_part(frames), frames.size) if crop_of(config, frames.store) == "eigen" else None
     for batch, sequences in frames:
-        found = depth_metrics(predict(batch), batch.depth, scored_pixels(config, batch))
+        found = depth_metrics(scored_metres(config, predict(batch)), batch.depth, scored_pixels(config, batch, box))
         for name in METRICS:
             values[name].append(found[name])
         names += sequences

@@ -13,6 +13,7 @@ from mask3d_core.training.config import FitConfig
 
 TASKS = ("segment", "depth", "detect")
 SELECTIONS = ("last", "best")
+VIEWS = ("whole", "centre")
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,23 @@ class DepthConfig:
         loss: "silog" (scale-invariant logarithmic error of Eigen et al. 2014, with half its mean kept) or "l1" of the log.
         balance: how much of the mean error silog forgives, 0..1; 0.85 as in BTS and AdaBins.
         max_depth: metres; truth beyond is neither trained on nor scored.
-        crop: "none", or "eigen": only the pixels that NYUv2's usual protocol scores (Eigen et al. 2014).
+        clamp: predictions are brought into the range, up to ``max_depth``, before they are scored, as NYUv2's usual protocol does.
+        crop: "none", or "eigen": only the pixels that NYUv2's usual protocol scores (Eigen et al. 2014). "auto": "eigen" where the
+            scored store came from NYUv2.
         reference_focal: depth is made camera-independent with it (pixels at the training size).
     """
 
     loss: str = "silog"
     balance: float = 0.85
     max_depth: float = 10.0
-    crop: str = "none"
+    clamp: bool = True
+    crop: str = "auto"
     reference_focal: float = 260.0
 
     def problems(self) -> list[str]:
         """Everything that is wrong, one line each."""
         found = [f"depth.{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}" for name, allowed in
-                 (("loss", ("silog", "l1")), ("crop", ("none", "eigen"))) if getattr(self, name) not in allowed]
+                 (("loss", ("silog", "l1")), ("crop", ("auto", "none", "eigen"))) if getattr(self, name) not in allowed]
         found += [f"depth.{name} must be positive; got {getattr(self, name)}" for name in ("max_depth", "reference_focal")
                   if getattr(self, name) <= 0]
         if not 0 <= self.balance <= 1:
@@ -98,6 +102,8 @@ class FinetuneConfig:
         freeze: blocks of the encoder, from the first, that do not learn (the embedding neither); -1 = the whole encoder.
         layer_decay: learning rate of each block as a share of that of the block above it (0.65..0.8 is usual with MAE; 1 = none).
         drop_path: stochastic depth.
+        view: what of a stored frame is scored, in validation too: "whole", all of it brought to ``image_size``, each side by its
+            own factor; or "centre", a crop of its middle (stores are a little larger than the training size).
         select: which weights are scored: "last", or "best" on validation. Never by the test split.
         eval_frames: validation frames scored at every evaluation, evenly spaced; 0 = all.
         preview: how many fixed validation frames are predicted at every evaluation.
@@ -122,6 +128,7 @@ class FinetuneConfig:
     freeze: int = 0
     layer_decay: float = 0.75
     drop_path: float = 0.1
+    view: str = "whole"
     select: str = "last"
     eval_frames: int = 64
     preview: int = 4
@@ -135,7 +142,7 @@ class FinetuneConfig:
     def problems(self) -> list[str]:
         """Everything that is wrong, one line each."""
         found = self.head.problems() + self.depth.problems() + self.detect.problems() + self.fit.problems()
-        for name, allowed in (("task", TASKS), ("select", SELECTIONS)):
+        for name, allowed in (("task", TASKS), ("view", VIEWS), ("select", SELECTIONS)):
             if getattr(self, name) not in allowed:
                 found.append(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
         if not 0 < self.label_fraction <= 1:

@@ -188,7 +188,8 @@ def build_task(config: FinetuneConfig, start: Start, store: Store, used: np.ndar
     if config.task == "depth":
         model = build_dense(config, start, 1)
         chosen = used[np.linspace(0, len(used) - 1, min(STATISTICS_FRAMES, len(used))).astype(int)]
-        reader = StoreBatches(store, chosen, min(32, len(chosen)), config.image_size, AugmentConfig.none(), config.fit.seed)
+        reader = StoreBatches(store, chosen, min(32, len(chosen)), config.image_size, AugmentConfig.none(), config.fit.seed,
+                              is_whole=config.view == "whole")
         sample = [reader.frames(chosen[i:i + 32]) for i in range(0, len(chosen), 32)]
         statistics = gather_statistics(sample, DepthTarget(representation="log", reference_focal=config.depth.reference_focal))
         model.depth_mean.fill_(statistics.mean)

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import torch
 
-from mask3d_core.batches import AugmentConfig, Batch, StoreBatches
+from mask3d_core.batches import AugmentConfig, Batch, StoreBatches, crop_scale
 from mask3d_core.errors import ConfigError
 from mask3d_core.store import Store
 
@@ -25,6 +25,7 @@ class HeldOut:
         labels: which of "semantic" and "instance" are read too.
         batch_size: frames at a time.
         device: where batches live.
+        view: "whole", all of the stored frame brought to ``size``, each side by its own factor; or "centre", a crop of its middle.
     """
 
     store: Store
@@ -33,14 +34,41 @@ class HeldOut:
     labels: tuple[str, ...] = ()
     batch_size: int = 8
     device: torch.device | str = "cpu"
+    view: str = "whole"
 
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def window(self) -> tuple[float, float, float, float]:
+        """Top, bottom, left and right edge of what is shown, as shares of the stored frame."""
+        if self.view == "whole":
+            return 0.0, 1.0, 0.0, 1.0
+        stored = self.store.header.height, self.store.header.width
+        high, wide = (crop_scale(stored, self.size) * side / full for side, full in zip(self.size, stored, strict=True))
+        return (1 - high) / 2, (1 + high) / 2, (1 - wide) / 2, (1 + wide) / 2
+
+    @property
+    def share(self) -> float:
+        """Area of what is shown, as a share of the stored frame."""
+        top, bottom, left, right = self.window
+        return (bottom - top) * (right - left)
+
+    @property
+    def words(self) -> str:
+        """What is shown, in words."""
+        stored = f"{self.store.header.height}x{self.store.header.width}"
+        if self.view == "whole":
+            return f"the whole stored frame ({stored})"
+        return f"the centre crop, {self.share:.0%} of the stored frame ({stored})"
+
+    def _reader(self, batch_size: int) -> StoreBatches:
+        return StoreBatches(self.store, self.indices, batch_size, self.size, AugmentConfig.none(), 0, self.device,
+                            labels=self.labels, is_whole=self.view == "whole")
+
     def __iter__(self) -> Iterator[tuple[Batch, list[str]]]:
         """Batches with the sequence of each frame."""
-        reader = StoreBatches(self.store, self.indices, self.batch_size, self.size, AugmentConfig.none(), 0, self.device,
-                              labels=self.labels)
+        reader = self._reader(self.batch_size)
         for start in range(0, len(self.indices), self.batch_size):
             part = self.indices[start:start + self.batch_size]
             yield reader.frames(part), [self.store.sequence(int(i)) for i in part]
@@ -50,8 +78,7 @@ class HeldOut:
         count = min(count, len(self.indices))
         if not count:
             return None
-        reader = StoreBatches(self.store, self.indices, count, self.size, AugmentConfig.none(), 0, self.device, labels=self.labels)
-        return reader.frames(self.indices[:count])
+        return self._reader(count).frames(self.indices[:count])
 
 
 def part_of(config, split: str) -> tuple[Store, np.ndarray]:
@@ -100,4 +127,4 @@ def held_out(config, split: str, labels: tuple[str, ...], limit: int = 0, batch_
         raise ConfigError(f"the store {store.path} has no frames in split {split!r} ({counts})")
     if limit and len(indices) > limit:
         indices = indices[np.linspace(0, len(indices) - 1, limit).round().astype(int)]
-    return HeldOut(store, indices, config.image_size, labels, batch_size, device)
+    return HeldOut(store, indices, config.image_size, labels, batch_size, device, config.view)

@@ -17,7 +17,15 @@ from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.finetuning import LABELS, build_dense, build_detector, labelled_share, seen_frames
 from mask3d_core.training.held_out import part_of
 from mask3d_core.training.preflight_cost import cost_findings
-from mask3d_core.training.preflight_data import LOOKED_AT, Parts, check_holes, check_labelled_frames, check_labels, check_scenes
+from mask3d_core.training.preflight_data import (
+    LOOKED_AT,
+    Parts,
+    check_holes,
+    check_labelled_frames,
+    check_labels,
+    check_scenes,
+    check_scored_part,
+)
 from mask3d_core.training.running import check_same_run
 
 
@@ -48,6 +56,7 @@ def preflight(config: FinetuneConfig, device: str | None = None, measure: bool =
         if config.task != "depth" and parts.store.semantic is not None:
             found += _asked("labels", lambda: check_labels(parts))
         found += _asked("holes", lambda: [check_holes(parts)])
+        found += _asked("scored part", lambda: [check_scored_part(parts)])
     found += _asked("start", lambda: [_start(parts)])
     if parts.start is not None and "train" in parts.frames:
         found += _asked("not seen before", lambda: [_not_seen(parts)])

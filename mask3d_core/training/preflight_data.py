@@ -13,10 +13,13 @@ from mask3d_core.models.starts import Start
 from mask3d_core.objects import frame_objects, thing_classes
 from mask3d_core.splits import BY_TIME
 from mask3d_core.store import Store
+from mask3d_core.tasks.depth import crop_of
 from mask3d_core.training.finetune_config import FinetuneConfig
+from mask3d_core.training.held_out import HeldOut
 
 LOOKED_AT = {"train": 200, "val": 60, "test": 60}  # frames whose labels and depth are read, evenly spread
 FEW_FRAMES = 8  # labelled training frames below which a score tells little of a recipe
+STRETCH = 1.05  # of one side against the other that is said
 NAMED = 6  # classes that are named in a line
 
 
@@ -156,6 +159,33 @@ def _objects(parts: Parts, things: tuple[int, ...], objects: np.ndarray, looked:
     return Finding("objects", "ok", said, numbers)
 
 
+def check_scored_part(parts: Parts) -> Finding:
+    """What of a frame is scored, and where that is not what published numbers are of."""
+    config, doubts, numbers = parts.config, [], {}
+    is_whole = config.view == "whole"
+    said = "validation and test frames are scored whole" if is_whole else "only the centre crop of the stored frames is scored"
+    for part in ("val", "test"):
+        store, indices = parts.frames[part]
+        if not len(indices):
+            continue
+        frames = HeldOut(store, indices, config.image_size, view=config.view)
+        numbers[f"{part}_share"] = frames.share
+        stretch = (store.header.width / config.image_size[1]) / (store.header.height / config.image_size[0])
+        if is_whole and not 1 / STRETCH <= stretch <= STRETCH:
+            doubts.append(f"{store.header.height}x{store.header.width} ({part}) is brought to {config.image_size[0]}x"
+                          f"{config.image_size[1]}: stretched by {max(stretch, 1 / stretch) - 1:.0%} in one direction, training is not. "
+                          "Choose an image_size of the frames' aspect")
+        if config.task == "depth" and store.first_source.get("source") == "nyuv2" and crop_of(config.depth, store) == "none":
+            doubts.append(f"{store.path} ({part}) is of NYUv2, whose published depth errors are of the Eigen crop: with depth.crop "
+                          "\"none\" the numbers do not compare; use \"auto\" or \"eigen\"")
+        elif config.task == "depth" and crop_of(config.depth, store) == "eigen":
+            said += f", {part}: the Eigen crop of them"
+    shares = " and ".join(f"{value:.0%} of {name[:-6]}" for name, value in numbers.items() if value < 1 - 1e-9)
+    if shares:
+        said += f" ({shares})"
+    return Finding("scored part", "warn" if doubts else "ok", ". ".join([said, *doubts]), numbers)
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
@@ -193,4 +223,4 @@ def check_holes(parts: Parts) -> Finding:
     return Finding("holes", "warn" if share > 0.5 else "ok", f"{said} ({many(looked, 'frame')} looked at)", numbers)
 
 
-__all__ = ["LOOKED_AT", "Parts", "check_holes", "check_labelled_frames", "check_labels", "check_scenes"]
+__all__ = ["LOOKED_AT", "Parts", "check_holes", "check_labelled_frames", "check_labels", "check_scenes", "check_scored_part"]
