@@ -16,8 +16,8 @@
 #
 # 1. **Run the cell** (Shift + Enter).
 # 2. **Drag a slider** under "RGB seen" or "Depth seen": the mask follows the hand, the prediction follows a moment later.
-# 3. **Paint**: choose *hide* or *show* above a picture and draw on it. Undo takes a stroke back.
-# 4. **Turn the clouds** on the right by dragging: truth and prediction move together.
+# 3. **Paint**: choose *hide* or *show* under a picture and draw on it. Undo takes a stroke back.
+# 4. **Turn the clouds** below the pictures by dragging: truth and prediction move together.
 # 5. **Point at a patch** anywhere, and it lights up everywhere, with its depth, its prediction and its error.
 # 6. **Ask a patch**: click one, then *ask this patch*. Arrows come from the patches that its depth owes most to.
 

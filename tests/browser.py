@@ -18,8 +18,7 @@ import pytest
 
 WIDGETS = Path(__file__).resolve().parents[1] / "mask3d_viz" / "widgets"
 FLAGS = ["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync",
-         "--enable-unsafe-swiftshader"]
+         "--disable-component-update", "--disable-sync", "--enable-unsafe-swiftshader"]
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>widget</title><style>body { margin: 12px; font: 14px sans-serif }
 body.dark { background: #111; --jp-layout-color0: #111; --jp-layout-color1: #181818; --jp-ui-font-color1: #eee;
