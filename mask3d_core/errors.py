@@ -35,6 +35,10 @@ class CheckpointError(Mask3DError):
     """A checkpoint is incomplete, damaged, of the wrong shape, or from a newer version."""
 
 
+class DivergedError(Mask3DError):
+    """A training whose losses or gradients stopped being finite; the same run would do the same again."""
+
+
 class ConfigError(Mask3DError):
     """A configuration asks for something impossible. ``problems`` lists all of them at once."""
 

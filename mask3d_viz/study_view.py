@@ -120,7 +120,7 @@ def trials_figure(values: dict[str, Any], *, theme: str = "light"):
         rows = [row for row in reversed(values["rows"]) if row["said"] == said]
         _dress(axis, colors)
         for y, row in enumerate(rows):
-            scores = [entry["score"] for entry in row["tried"]]
+            scores = [entry["score"] for entry in row["tried"] if entry["score"] is not None]  # the others diverged
             if scores:
                 color = muted if row["start"] == "random" else series[0] if row["start"].startswith("mask3d") else series[1]
                 axis.plot(scores, [y] * len(scores), "|", color=color, markersize=11, alpha=0.7)

@@ -2,24 +2,26 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from mask3d_core.cli.study import Study as StudyCommand
-from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.errors import ConfigError, DivergedError, Mask3DError
 from mask3d_core.evaluation.segmentation import scores_of
 from mask3d_core.store import Store
-from mask3d_core.study import analysis
+from mask3d_core.study import analysis, jobs
 from mask3d_core.study.analysis import as_values, findings, holm, text_of, trials_text, trials_values, two_sided
 from mask3d_core.study.budget import fit_budget, measure
 from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of
 from mask3d_core.study.jobs import as_recorded, key_of, pack, per_room, unpack
 from mask3d_core.study.record import described
-from mask3d_core.study.runner import Study, planned_runs
+from mask3d_core.study.runner import Study, planned_runs, start_key
 from mask3d_core.models.starts import open_start
 from mask3d_core.training.config import from_dict, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
@@ -39,6 +41,11 @@ def study(tmp_path_factory):
     return made
 
 
+def lines_of(record):
+    """The runs of a record."""
+    return [line for line in map(json.loads, record.read_text().splitlines()) if line["kind"] != "stores"]
+
+
 # ---- what is planned -------------------------------------------------------------------------------------------------
 
 
@@ -49,7 +56,7 @@ def test_every_study_is_possible_and_says_what_it_asks():
         assert len(config.conditions) == len(config.folds or config.fractions)
     primary = STUDIES["primary"]
     assert len(primary.starts) == 4 and len(primary.fractions) == 2 and primary.seeds == 5 and primary.task == "segment"
-    assert len(STUDIES["ratios"].starts) == 16, "4 x 4, the primary study's recipe one of them"
+    assert len(STUDIES["ratios"].starts) == 17, "noise and 4 x 4, the primary study's recipe one of them"
     assert set(get_args(get_args(get_type_hints(StudyCommand, include_extras=True)["name"])[0])) == set(STUDIES)
 
 
@@ -123,7 +130,7 @@ def test_a_study_is_run_once(study):
     lines = study.record.read_text().splitlines()
     again = Study(TINY, study.folder, study.record, "cpu", workers=0)
     assert again.run(show=False) and study.record.read_text().splitlines() == lines
-    for line in map(json.loads, lines):
+    for line in lines_of(study.record):
         assert ("rooms" in line) == (line["split"] == "test") and "matrices" not in line.get("scores", {})
     assert not list(study.folder.glob("finetune/*/latest.safetensors")), "a study keeps scores, not hundreds of models"
 
@@ -132,7 +139,7 @@ def test_trials_look_at_no_test_room_and_are_told_apart_from_scores(tmp_path, st
     trying = Study(TINY, study.folder, tmp_path / "tiny.runs.jsonl", "cpu", workers=0)
     assert "not run yet" in trials_text_of(trying)
     assert trying.run(show=False, only_trials=True)
-    splits = [json.loads(line)["split"] for line in trying.record.read_text().splitlines()]
+    splits = [line["split"] for line in lines_of(trying.record)]
     assert splits.count("val") == 6 and "test" not in splits
     values = json.loads(json.dumps(trials_values(trying)))
     said = trials_text(values)
@@ -151,14 +158,14 @@ def trials_text_of(study):
 def test_what_another_study_has_run_is_not_run_again(tmp_path, study):
     (tmp_path / "study_other.runs.jsonl").write_text(study.record.read_text())
     again = Study(replace(TINY, name="again"), study.folder.parent / "again", tmp_path / "study_again.runs.jsonl", "cpu", workers=0)
-    assert again.run(show=False) and not again.record.exists()
+    assert again.run(show=False) and not lines_of(again.record)
     assert findings(again).is_whole
 
 
 def test_a_stopped_study_goes_on_and_weights_that_are_gone_are_made_again(study, tmp_path):
     record = tmp_path / "tiny.runs.jsonl"
     lines = study.record.read_text().splitlines()
-    kept = [line for line in lines if json.loads(line)["split"] != "test"]
+    kept = [line for line in lines if json.loads(line).get("split") != "test"]
     record.write_text("\n".join(kept[:-1]) + "\n")
     moved = Study(TINY, tmp_path / "runs" / "tiny", record, "cpu", workers=0)
     assert moved.run(show=False)
@@ -197,6 +204,117 @@ def test_a_key_goes_on_meaning_the_measurement_that_was_recorded(study):
     assert scored and all(p["view"] == "centre" and p["view_share"] == pytest.approx(96 * 128 / 112 / 144) for p in scored)
 
 
+def test_a_report_needs_neither_rooms_nor_weights(study, tmp_path):
+    record = tmp_path / "tiny.runs.jsonl"
+    record.write_text(study.record.read_text())
+    reading = Study(TINY, tmp_path / "elsewhere" / "tiny", record, "cpu", workers=0)
+    assert reading.locate() and reading.status()["done"] == 12 and findings(reading).is_whole
+    assert text_of(findings(reading)) == text_of(findings(study)) and not (tmp_path / "elsewhere").exists()
+    assert not Study(replace(TINY, rooms=replace(TINY.rooms, seed=901)), tmp_path / "x" / "y", record, "cpu", 0).locate(), "other rooms"
+
+
+def test_a_processor_that_rounds_otherwise_keeps_the_keys_and_another_renderer_does_not(study, tmp_path, capsys):
+    lines = study.record.read_text().splitlines()
+    stores = json.loads(lines[0])
+    assert stores["kind"] == "stores" and set(stores["fingerprints"]) == {"train", "val", "test"}
+
+    def moved(name, look):
+        """The record of another machine whose rooms had other bits."""
+        record = tmp_path / name / "tiny.runs.jsonl"
+        record.parent.mkdir()
+        other = {**stores, "fingerprints": {part: "0123456789abcdef" for part in stores["fingerprints"]},
+                 "looks": {part: [value * look for value in values] for part, values in stores["looks"].items()}}
+        record.write_text(json.dumps(other) + "\n")
+        made = Study(TINY, study.folder, record, "cpu", workers=0)
+        made.prepare()
+        return made, made.pretraining("mask3d", 0).key, capsys.readouterr().out
+
+    same, rounded, said = moved("rounded", 1.00001)
+    assert "by rounding" in said and len(same.record.read_text().splitlines()) == 1
+    _, rendered, said = moved("rendered", 1.01)
+    own = study.pretraining("mask3d", 0).key
+    assert "not those of the record" in said and rendered == own != rounded
+
+
+def test_a_record_that_was_cut_goes_on_and_one_that_is_broken_says_where(study, tmp_path):
+    text = study.record.read_text()
+    cut = tmp_path / "cut.runs.jsonl"
+    cut.write_text(text[:-40])
+    before = text.splitlines()
+    made = Study(TINY, study.folder, cut, "cpu", workers=0)
+    assert made.locate() and made.status()["done"] == 11 and cut.read_text().splitlines() == before[:-1]
+    broken = tmp_path / "broken.runs.jsonl"
+    broken.write_text("\n".join([before[0], before[1][:-5], *before[2:]]) + "\n")
+    with pytest.raises(Mask3DError, match="line 2"):
+        Study(TINY, study.folder, broken, "cpu", workers=0)
+
+
+def test_weights_are_made_again_only_for_what_is_open(study, tmp_path):
+    record = tmp_path / "tiny.runs.jsonl"
+    record.write_text(study.record.read_text())
+    whole = Study(TINY, tmp_path / "runs" / "tiny", record, "cpu", workers=0)
+    assert whole.run(show=False) and not (tmp_path / "runs" / "pretrain").exists(), "all is known, so nothing is trained"
+    gone = [line for line in record.read_text().splitlines() if json.loads(line).get("name") != "mask3d 50% seed 1"]
+    record.write_text("\n".join(gone) + "\n")
+    again = Study(TINY, tmp_path / "runs" / "tiny", record, "cpu", workers=0)
+    assert again.run(show=False) and findings(again).is_whole
+    assert [p.name for p in (tmp_path / "runs" / "pretrain").iterdir()] == [again.pretraining("mask3d", 1).key], "seed 0's is not wanted"
+
+
+def test_a_run_that_diverges_is_a_trial_that_lost_and_a_seed_that_is_named(study, tmp_path, monkeypatch):
+    astray = {"mask3d 50% trial learning_rate 0.004, layer_decay 0.7, length 1", "mask3d 50% seed 0"}
+    run_job = jobs.run_job
+
+    def run(job, *rest):
+        if job.name in astray:
+            raise DivergedError("finite losses", "9 steps in a row with a non-finite gradient", "Lower it.", "there")
+        return run_job(job, *rest)
+
+    monkeypatch.setattr(jobs, "run_job", run)
+    record = tmp_path / "tiny.runs.jsonl"
+    record.write_text("".join(line + "\n" for line in study.record.read_text().splitlines() if json.loads(line).get("name") not in astray))
+    made = Study(TINY, study.folder, record, "cpu", workers=0)
+    assert made.run(show=False) and made.status()["done"] == 12, "it goes on, and does not try again for ever"
+    assert made.choice("mask3d", 0.5, False)["layer_decay"] == 1.0
+    assert [score for _, score in made.trials("mask3d", 0.5)][0] == -math.inf
+    found = findings(made)
+    assert found.seeds == 1 and "Mask3D 80/80 50% seed 0 diverged" in text_of(found) and not found.is_whole
+    assert json.loads(json.dumps(trials_values(made), allow_nan=False)) and "diverged" in trials_text(trials_values(made))
+    assert trials_image(trials_values(made)).shape[2] == 3
+
+
+def test_what_has_begun_is_kept_when_another_run_fails(tmp_path, monkeypatch):
+    config = replace(TINY, starts=("random",), reference="random", seeds=1, tune=TuneConfig((4e-3, 8e-3), (0.7, 1.0), (1.0,)))
+    run_job, bad = jobs.run_job, []
+
+    def run(job, *rest):
+        if "learning_rate 0.004, layer_decay 1" in job.name and not bad:
+            bad.append(job.name)
+            raise Mask3DError("room on the disk", "none", "Make some.")
+        return run_job(job, *rest)
+
+    monkeypatch.setattr(jobs, "run_job", run)
+    made = Study(config, tmp_path / "runs" / "tiny", tmp_path / "x.runs.jsonl", "cpu", workers=0)
+    with pytest.raises(Mask3DError, match="random 50% trial learning_rate 0.004, layer_decay 1.* to finish.*room on the disk"):
+        made.run(show=False)
+    assert len(lines_of(made.record)) == 3, "the runs before and beside it"
+    assert Study(config, made.folder, made.record, "cpu", workers=0).run(show=False)
+
+
+def test_a_checkpoint_is_known_by_its_weights_and_not_by_its_place(study, tmp_path):
+    made = study.run_of(study.pretraining("mask3d", 0))
+    first, second = tmp_path / "first", tmp_path / "second"
+    for place in (first, second):
+        shutil.copytree(made, place)
+    assert start_key(str(first)) == start_key(str(second)) != str(first)
+    weights = load_file(second / "latest.safetensors")
+    name = next(iter(weights))
+    save_file({**weights, name: weights[name] + 1}, second / "latest.safetensors")
+    assert start_key(str(first)) != start_key(str(second))
+    assert start_key("timm:vit_tiny_patch16_224") != start_key("timm:vit_tiny_patch16_224.augreg_in21k")
+    assert start_key("random") == "random"
+
+
 # ---- what it says ----------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +336,7 @@ def test_findings_of_a_run_study(study, tmp_path):
 
 def test_a_study_without_a_complete_seed_says_so(tmp_path, study):
     record = tmp_path / "none.runs.jsonl"
-    record.write_text("".join(line + "\n" for line in study.record.read_text().splitlines() if json.loads(line)["split"] != "test"))
+    record.write_text("".join(line + "\n" for line in study.record.read_text().splitlines() if json.loads(line).get("split") != "test"))
     with pytest.raises(Mask3DError, match="at least one seed that all starts have run"):
         findings(Study(TINY, study.folder, record, "cpu", workers=0))
 

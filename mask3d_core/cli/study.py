@@ -13,7 +13,7 @@ from mask3d_core.cli.options import Positional, change_config
 class Study:
     """What did pre-training buy? Starts x label fractions x seeds, chosen fairly on validation, with intervals. Resumable."""
 
-    name: Positional[Literal["primary", "recipe", "starts", "depth", "tables", "factors", "ratios", "strange"]] = "primary"
+    name: Positional[Literal["primary", "recipe", "starts", "depth", "tables", "plateau", "factors", "ratios", "strange"]] = "primary"
     """Which study; "primary" is the one whose endpoint was named before it ran, the others are exploratory."""
     folder: Path = Path("runs/study")
     """Run folders and rooms."""
@@ -60,7 +60,8 @@ class Study:
             _report_trials(study)
             return 0 if is_whole else 130
         if self.report:
-            study.prepare()
+            if not study.locate():
+                study.prepare()
             is_whole = study.status()["done"] >= study.status()["all"]
         else:
             is_whole = study.run()

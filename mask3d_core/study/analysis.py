@@ -11,7 +11,7 @@ import numpy as np
 from mask3d_core.errors import Mask3DError
 from mask3d_core.evaluation.statistics import Estimate, resampled, student_cdf, student_interval
 from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of, said_of
-from mask3d_core.study.jobs import unpack
+from mask3d_core.study.jobs import has_diverged, unpack
 from mask3d_core.study.runner import Study, planned_runs
 
 ALL = "all"  # folds together
@@ -86,6 +86,7 @@ class Findings:
         contrasts: the reference against each other start under each condition.
         seeds: how many are complete, for all starts and conditions.
         is_whole: whether every planned run is there.
+        diverged: names of the study's own runs that went astray; their seeds are left out.
     """
 
     config: StudyConfig
@@ -93,6 +94,7 @@ class Findings:
     contrasts: tuple[Contrast, ...]
     seeds: int
     is_whole: bool
+    diverged: tuple[str, ...] = ()
 
 
 def findings(study: Study) -> Findings:
@@ -102,9 +104,10 @@ def findings(study: Study) -> Findings:
         Mask3DError: not one complete seed.
     """
     config = study.config
-    if not study.stores:
+    if not study.locate():
         study.prepare(show=False)
     rows: dict[tuple[str, float | str, int], dict[str, Any]] = {}
+    astray: list[str] = []
     for start in config.starts:
         for condition in config.conditions:
             if not study.trials(start, condition):
@@ -112,12 +115,14 @@ def findings(study: Study) -> Findings:
             choice = study.choice(start, condition)
             for seed in range(config.seeds):
                 result = study.results.get(study.finetuning(start, condition, seed, choice).key)
-                if result is not None:
+                if has_diverged(result):
+                    astray.append(f"{label_of(start)} {said_of(condition)} seed {seed}")
+                elif result is not None:
                     rows[start, condition, seed] = result
     complete = [seed for seed in range(config.seeds)
                 if all((start, condition, seed) in rows for start in config.starts for condition in config.conditions)]
     if not complete:
-        raise Mask3DError("at least one seed that all starts have run", "none", "Let the study go on.", study.record)
+        raise Mask3DError("at least one seed that all starts have run", f"none{'; diverged: ' if astray else ''}{', '.join(astray)}", "Let the study go on.", study.record)
     cells = {(start, condition): _cell(study, start, condition, [rows[start, condition, seed] for seed in complete])
              for start in config.starts for condition in config.conditions}
     conditions: tuple[float | str, ...] = config.conditions
@@ -128,7 +133,7 @@ def findings(study: Study) -> Findings:
     made = [_contrast(config, cells[config.reference, condition], cells[other, condition]) for other, condition in others]
     corrected = holm([c.p for c in made])
     contrasts = tuple(replace(c, p_holm=p) for c, p in zip(made, corrected))
-    return Findings(config, cells, contrasts, len(complete), len(complete) == config.seeds)
+    return Findings(config, cells, contrasts, len(complete), len(complete) == config.seeds, tuple(astray))
 
 
 def _joined(config: StudyConfig, folds: list[Cell]) -> Cell:
@@ -253,6 +258,7 @@ def text_of(found: Findings) -> str:
         p = "" if not math.isfinite(c.p) else f"p {c.p:.3f}, Holm {c.p_holm:.3f}"
         lines.append(f"  {label_of(c.other):{width}} at {said_of(c.condition):>4}: {said(c.over_seeds, '+')} over seeds, "
                      f"[{c.over_rooms.low:+.3f}, {c.over_rooms.high:+.3f}] over {what}, {p}: {c.verdict}")
+    lines += [f"{name} diverged: that seed is left out of every start" for name in found.diverged]
     if not found.is_whole:
         lines.append(f"not whole: {found.seeds} of {config.seeds} seeds")
     return "\n".join(lines)
@@ -262,7 +268,7 @@ def trials_values(study: Study) -> dict[str, Any]:
     """What was tried on validation frames, as plain JSON values; of each start and condition every choice and its score."""
     config = study.config
     rows = [{"start": start, "label": label_of(start), "condition": condition, "said": said_of(condition),
-             "tried": [{**choice, "score": value} for choice, value in study.trials(start, condition)]}
+             "tried": [{**choice, "score": _finite(value)} for choice, value in study.trials(start, condition)]}
             for condition in config.conditions for start in config.starts]
     return {"name": config.name, "question": config.question, "metric": METRIC[config.task], "is_frozen": config.freeze == -1,
             "pretrain_frames": config.pretrain_steps * config.pretrain_batch, "rows": rows}
@@ -278,8 +284,9 @@ def trials_text(values: dict[str, Any]) -> str:
         lines.append(f"\n{said_}: rate/decay/length and score")
         for row in values["rows"]:
             if row["said"] == said_:
-                best = max((entry["score"] for entry in row["tried"]), default=math.nan)
-                words = "  ".join(f"{e['learning_rate']:g}/{e['layer_decay']:g}/{e['length']:g} {e['score']:.3f}"
+                best = max((entry["score"] for entry in row["tried"] if entry["score"] is not None), default=math.nan)
+                words = "  ".join(f"{e['learning_rate']:g}/{e['layer_decay']:g}/{e['length']:g} "
+                                  f"{'diverged' if e['score'] is None else format(e['score'], '.3f')}"
                                   f"{'*' if e['score'] == best else ' '}" for e in row["tried"])
                 lines.append(f"  {row['label']:{width}}  {words or 'not run yet'}")
     return "\n".join(lines)
@@ -291,7 +298,7 @@ def _protocol(found: Findings) -> list[str]:
     tests = (f"{len(config.folds)} types of real scenes, each left out in turn; rates chosen with the next type as validation" if config.folds
              else f"{config.rooms.test_rooms} test rooms with furniture models and materials that nobody trained on; rate, layer decay and "
              "length chosen per start on validation rooms")
-    lines = [f"{tests}, out of {config.tune.trials} trials for each start; {found.seeds} of {config.seeds} seeds, each with its own "
+    lines = [f"{tests}, out of {config.tune.trials_of(config.reference)} trials for each start; {found.seeds} of {config.seeds} seeds, each with its own "
              f"pre-training, labels and order; {config.pretrain_steps * config.pretrain_batch:,} frames of pre-training for all; the last "
              f"step is scored{'; the encoder is frozen' if config.freeze == -1 else ''}"]
     chosen = [cell.choice["learning_rate"] for cell in found.cells.values() if cell.choice]

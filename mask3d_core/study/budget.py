@@ -61,7 +61,7 @@ class StudyCost:
         what = "folds" if config.folds else "label fractions"
         lines = [f"{config.name}: {config.question}", f"endpoint: {config.endpoint}",
                  f"{len(config.starts)} starts x {len(config.conditions)} {what} x {config.seeds} seeds, "
-                 f"{config.tune.trials} trials each on validation: {planned_runs(config)} runs, {self.workers} at a time"]
+                 f"{config.tune.trials_of(config.reference)} trials each on validation: {planned_runs(config)} runs, {self.workers} at a time"]
         for start, seconds in self.pretrain_seconds.items():
             lines.append(f"  pre-training {label_of(start)}: {frames:,} frames, {self.gflops[start] * frames / 1e3:,.0f} TFLOP, "
                          f"{seconds / 60:.1f} min a seed")

@@ -62,18 +62,23 @@ class TuneConfig:
         layer_decays: of the encoder.
         lengths: multiples of ``finetune_steps``, tried with the best of the others. The longest lets a random start reach its
             plateau.
+        random_lengths: further ones for the random start alone, which has not been trained before.
         seed: of the labels and the order in the trials; no seed of the study.
     """
 
     learning_rates: tuple[float, ...] = (4e-3, 1.6e-2, 6.4e-2)
     layer_decays: tuple[float, ...] = (0.7, 1.0)
     lengths: tuple[float, ...] = (1.0, 4.0)
+    random_lengths: tuple[float, ...] = ()
     seed: int = 1000
 
-    @property
-    def trials(self) -> int:
-        """How many runs each start gets."""
-        return len(self.learning_rates) * len(self.layer_decays) + len(self.lengths) - 1
+    def lengths_of(self, start: str) -> tuple[float, ...]:
+        """The lengths that a start is tried with."""
+        return (*self.lengths, *(self.random_lengths if start == RANDOM else ()))
+
+    def trials_of(self, start: str) -> int:
+        """How many runs a start gets."""
+        return len(self.learning_rates) * len(self.layer_decays) + len(self.lengths_of(start)) - 1
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,9 @@ class StudyConfig:
             found.append(f"fractions must lie in 0..1, above 0; got {self.fractions}")
         if bool(self.folds) != bool(self.folder) or len(self.folds) in (1, 2):
             found.append(f"real frames want a folder and at least three folds; got {self.folder!r} and {self.folds}")
+        if self.rooms.test_rooms < 2 or self.rooms.val_rooms < 1 or self.rooms.train_rooms < 1:
+            found.append("a study wants at least 2 test rooms, or nothing can be said of other rooms, and one to train on and to validate; "
+                         f"got {self.rooms.test_rooms}, {self.rooms.train_rooms} and {self.rooms.val_rooms}")
         if self.task not in ("segment", "depth"):
             found.append(f"a study's task is segment or depth; got {self.task!r}")
         if 1.0 not in self.tune.lengths:
@@ -250,15 +258,16 @@ def said_of(condition: float | str) -> str:
 
 
 WITHOUT_DEPTH = 'mask3d;inputs=["rgb"];ratios=[[0.8,1.0]]'
-_PROBE = dict(freeze=-1, fractions=(0.1,), seeds=3, is_exploratory=True,
-              tune=TuneConfig(learning_rates=(1.6e-2, 6.4e-2, 2.56e-1), layer_decays=(1.0,), lengths=(1.0,)))
+_PROBE = dict(freeze=-1, fractions=(0.1,), seeds=3, is_exploratory=True)
+_PROBE_RATES = TuneConfig(learning_rates=(3.2e-2, 1.28e-1, 5.12e-1), layer_decays=(1.0,), lengths=(1.0,))  # about the best of `recipe`
 STUDIES: dict[str, StudyConfig] = {
     "primary": StudyConfig(),
     "recipe": StudyConfig(
         "recipe", "How much must be hidden for colour to be needed? What the primary study's recipe was chosen by, on validation alone: "
         "mask3d study recipe --trials.", "none: exploratory", pretrain_steps=600,
         starts=(RANDOM, "mask3d", "mask3d;ratios=[[0.8,0.95]]", "mask3d;ratios=[[0.5,0.95]]", "mask3d;ratios=[[0.8,0.8],[0.5,1.0]]",
-                "mask3d;ratios=[[0.5,1.0]]", "mask3d;ratios=[[0.0,0.95]]", COLORS_SHOWN, "rgb-to-depth", "mae"), **_PROBE),
+                "mask3d;ratios=[[0.5,1.0]]", "mask3d;ratios=[[0.0,0.95]]", COLORS_SHOWN, "rgb-to-depth", "mae"),
+        tune=TuneConfig(learning_rates=(1.6e-2, 6.4e-2, 2.56e-1), layer_decays=(1.0,), lengths=(1.0,)), **_PROBE),
     "strange": StudyConfig(
         "strange", "The same where any material covers anything, and half the frames bend over a table: the primary study as it was "
         "first laid out.", "none: exploratory", is_exploratory=True, rooms=RoomsData(plain=0.0, desk=0.5), pretrain_steps=1200,
@@ -272,14 +281,18 @@ STUDIES: dict[str, StudyConfig] = {
         "tables", "Does it help on real frames? Table tops, one type of scene left out in turn.", "none: exploratory",
         folder="../shared/data/mosd_learn", folds=("boxes/*", "stacked/*", "occluded/*", "cylindric/*"), is_exploratory=True,
         seeds=3, finetune_steps=150, finetune_batch=8, tune=TuneConfig(lengths=(1.0,))),
+    "plateau": StudyConfig(
+        "plateau", "The primary study again, with schedules of up to sixteen times the length for the random start alone: does what "
+        "pre-training buys vanish where noise may learn for longer?", "none: exploratory", is_exploratory=True,
+        tune=TuneConfig(random_lengths=(16.0,))),
     "factors": StudyConfig(
         "factors", "Which choice of ours matters? One factor at a time from the default, read off a frozen encoder.",
-        "none: exploratory",
+        "none: exploratory", pretrain_steps=300, tune=_PROBE_RATES,
         starts=(RANDOM, COLORS_SHOWN, *(f"{COLORS_SHOWN};{change}" for change in (
             "loss=l2", "loss=berhu", "counted=all", "normalisation=standardised", "fusion=concat_channels", "fusion=concat_tokens",
             "normal=0.5", "multi_scale=0.5", "gradient=0.5"))), **_PROBE),
     "ratios": StudyConfig(
         "ratios", "How much to hide? RGB ratio by depth ratio, read off a frozen encoder.", "none: exploratory",
-        starts=("mask3d", *(f"mask3d;ratios=[[{a},{b}]]" for a in (0.0, 0.4, 0.8, 0.95) for b in (0.4, 0.8, 0.95, 1.0)
-                            if (a, b) != (0.8, 0.8))), **_PROBE),
+        pretrain_steps=300, tune=_PROBE_RATES,
+        starts=(RANDOM, *(f"mask3d;ratios=[[{a},{b}]]" for a in (0.0, 0.4, 0.8, 0.95) for b in (0.4, 0.8, 0.95, 1.0))), **_PROBE),
 }

@@ -31,16 +31,34 @@ def study_stores(config: StudyConfig, folder: Path, show: bool = True) -> dict[s
     """
     size = pretrain_config(config.preset).model.image_size
     real = opened_folds(config) if config.folder else None  # refused before anything is rendered
-    made: dict[str, Path] = {}
-    for number, part in enumerate(("train", "val", "test")):
-        source = rooms_of(config.rooms, part, number, size)
-        made[part] = Path(folder) / f"rooms-{part}-{fingerprint({**source.config.describe(), 'count': source.count})}"
+    made = store_paths(config, folder)
+    for part, source in room_sources(config).items():
         prepare(source, made[part], PrepareConfig(size[0] + SPARE, size[1] + SPARE, split=part), progress=show)
         Store(made[part])
     if real is not None:
         made["real"] = Path(folder) / f"real-{fingerprint({**real.describe(), 'size': size})}"
         prepare(real, made["real"], PrepareConfig(size[0] + SPARE, size[1] + SPARE, split="train"), progress=show)
     return made
+
+
+def store_paths(config: StudyConfig, folder: Path) -> dict[str, Path]:
+    """Where the stores lie, or would: nothing is rendered or read. The real frames' place holds no description of them."""
+    made = {part: Path(folder) / f"rooms-{part}-{of}" for part, of in described(config).items() if part != "real"}
+    return {**made, "real": Path(folder) / "real"} if config.folder else made
+
+
+def described(config: StudyConfig) -> dict[str, str]:
+    """What identifies the making of each store, whatever a processor makes of it; real frames by folder name and size alone."""
+    found = {part: fingerprint({**source.config.describe(), "count": source.count}) for part, source in room_sources(config).items()}
+    if config.folder:
+        found["real"] = fingerprint({"folder": Path(config.folder).name, "size": pretrain_config(config.preset).model.image_size})
+    return found
+
+
+def room_sources(config: StudyConfig) -> dict[str, Rooms]:
+    """The rooms of each part."""
+    size = pretrain_config(config.preset).model.image_size
+    return {part: rooms_of(config.rooms, part, number, size) for number, part in enumerate(("train", "val", "test"))}
 
 
 def opened_folds(config: StudyConfig) -> Source:

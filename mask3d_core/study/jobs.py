@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import shutil
 import threading
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mask3d_core.errors import Mask3DError
+from mask3d_core.errors import DivergedError, Mask3DError
 from mask3d_core.study.config import fingerprint
 from mask3d_core.tasks.depth import METRICS as DEPTH_METRICS
 from mask3d_core.training.config import PretrainConfig, from_dict, to_dict
@@ -39,6 +40,7 @@ class Job:
         config: a PretrainConfig or FinetuneConfig as plain values.
         split: what a fine-tuned model is scored on: "val" for trials, "test" for the study's own runs.
         key: of the result: what was run, apart from where its files lie.
+        origin: key of the pre-training whose weights it starts from; "" without one.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class Job:
     config: dict[str, Any]
     split: str = ""
     key: str = ""
+    origin: str = ""
 
     @property
     def steps(self) -> int:
@@ -121,7 +124,36 @@ def run_job(job: Job, run: Path, device: str | None = None) -> dict[str, Any]:
         for name in ("latest.safetensors", "latest.json"):
             (run / name).unlink()
     shutil.rmtree(run / "state", ignore_errors=True)
-    return {**values, "seconds": time.perf_counter() - began}
+    return {**values, "seconds": time.perf_counter() - began, "by": machine(device)}
+
+
+def machine(device: str | None = None) -> dict[str, str]:
+    """On what a run was made: processor or GPU, precision, torch."""
+    from mask3d_core.evaluation.bench.report import processor
+    from mask3d_core.training.precision import choose_precision, parse_device
+
+    place = parse_device(device)
+    name = torch.cuda.get_device_name(place) if place.type == "cuda" else processor()
+    return {"device": name, "precision": choose_precision("auto", place), "torch": torch.__version__}
+
+
+def diverged(job: Job, reason: str) -> dict[str, Any]:
+    """The result of a run that went astray: the same run would again, so it is written down and not repeated."""
+    return {"kind": job.kind, "name": job.name, "key": job.key, "split": job.split, "steps": job.steps, "diverged": reason, "seconds": 0.0}
+
+
+def has_diverged(result: dict[str, Any] | None) -> bool:
+    """Whether a run's result is that it diverged."""
+    return bool(result and result.get("diverged"))
+
+
+def score_of(result: dict[str, Any]) -> float:
+    """The score that trials are compared by, higher is better: mIoU, or minus AbsRel; minus infinity where it diverged."""
+    if has_diverged(result):
+        return -math.inf
+    scores = result["scores"]["scores"]["model"]
+    value = scores["miou"] if "miou" in scores else -scores["abs_rel"]["mean"]
+    return value if value is not None and math.isfinite(value) else -math.inf
 
 
 def per_room(found: dict[str, Any]) -> dict[str, Any]:
@@ -186,5 +218,8 @@ def work(values: dict[str, Any]) -> dict[str, Any]:
     run.mkdir(parents=True, exist_ok=True)
     try:
         return {"result": run_job(Job(**values["job"]), run, values["device"])}
+    except DivergedError as problem:
+        shutil.rmtree(run / "state", ignore_errors=True)
+        return {"result": diverged(Job(**values["job"]), str(problem))}
     except Mask3DError as problem:
         return {"error": str(problem)}

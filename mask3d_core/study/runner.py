@@ -1,13 +1,14 @@
 """Runs a study: phase after phase, several small runs at a time on one device, and goes on where it was stopped.
 
-Results are kept by what was run, not by where: a line each in ``RECORD.runs.jsonl``, so that a study whose record travels
-to another machine does not repeat what is done. Weights of pre-trained encoders stay beside the study's folder and are made
-again where they are missing and wanted.
+Results are kept by what was run, not by where (``results``), so that a study whose record travels to another machine does not
+repeat what is done. Weights of pre-trained encoders stay beside the study's folder and are made again where they are missing
+and a run that is still open needs them.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -20,12 +21,16 @@ from typing import Any
 from mask3d_core.errors import Mask3DError
 from mask3d_core.progress import Bar
 from mask3d_core.store import Store
-from mask3d_core.study.config import StudyConfig, is_pretrained_here, said_of
-from mask3d_core.study.data import study_stores
-from mask3d_core.study.jobs import Job, key_of, start_worker, work
+from mask3d_core.study.config import StudyConfig, is_checkpoint, is_pretrained_here, said_of
+from mask3d_core.study.data import described, store_paths, study_stores
+from mask3d_core.study.jobs import Job, diverged, has_diverged, key_of, score_of, start_worker, work
+from mask3d_core.study.results import Results, look_of, looks_alike
+from mask3d_core.training.checkpoint import stem
 from mask3d_core.training.config import to_dict
 
 FIRST = {"length": 1.0}
+ROOMS_DIFFER = ("the rooms rendered here differ from the recorded ones by rounding (another processor); results are kept under the "
+                "recorded rooms' keys")
 
 
 @dataclass
@@ -39,6 +44,10 @@ class Study:
         device: "cpu", "cuda" or None.
         workers: runs at a time, each in a process of its own with its share of the threads; 0: one after the other in this
             process (a notebook, a test).
+
+    Raises:
+        ConfigError: an impossible study.
+        Mask3DError: a damaged record.
     """
 
     config: StudyConfig
@@ -46,27 +55,61 @@ class Study:
     record: Path
     device: str | None = None
     workers: int = max(1, os.cpu_count() or 1)
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
     stores: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.config.validate()
         self.folder, self.record = Path(self.folder), Path(self.record)
-        for path in [*sorted(self.record.parent.glob("study_*.runs.jsonl")), self.record]:
-            if path.is_file():
-                self.results |= {result["key"]: result for result in map(json.loads, path.read_text().splitlines())}
+        self._kept = Results(self.record)
+        self._origins: list[str] = []
+        self._pretrainings: dict[str, Job] = {}
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """By key; of other studies' records too."""
+        return self._kept.by_key
 
     # ---- what is to be run ------------------------------------------------------------------------------------------
 
+    def locate(self) -> bool:
+        """Know the keys without the frames, from what a record says of them. False where no record knows these frames."""
+        line = self._kept.stores_of(described(self.config))
+        if line is not None and not self.stores:
+            self.stores = store_paths(self.config, self._rooms)
+            self._origins = [line["fingerprints"][part] for part in self.stores]
+        return bool(self.stores)
+
     def prepare(self, show: bool = True) -> None:
-        """Render the rooms."""
-        self.stores = study_stores(self.config, self.folder.parent / "rooms", show)
-        self._origins = [Store(path).fingerprint for path in self.stores.values()]
+        """Render the rooms. Where they are the recorded ones but for rounding, results keep the recorded ones' keys.
+
+        Raises:
+            Mask3DError: the real frames are not there.
+        """
+        self.stores = study_stores(self.config, self._rooms, show)
+        opened = {part: Store(path) for part, path in self.stores.items()}
+        own = {part: store.fingerprint for part, store in opened.items()}
+        of, line = described(self.config), self._kept.stores_of(described(self.config))
+        if line is not None and line["fingerprints"] != own:
+            is_same = own.get("real") == line["fingerprints"].get("real") and all(
+                looks_alike(look_of(store), line["looks"][part]) for part, store in opened.items() if part in line["looks"])
+            if show:
+                print(ROOMS_DIFFER if is_same else "the frames are not those of the record; what it holds is not used")
+            line = line if is_same else None
+        if line is None or line not in self._kept.own_stores:
+            looks = {part: look_of(store) for part, store in opened.items()}
+            self._kept.keep_stores(of, own if line is None else line["fingerprints"], looks if line is None else line["looks"])
+        self._origins = list((own if line is None else line["fingerprints"]).values())
+
+    @property
+    def _rooms(self) -> Path:
+        return self.folder.parent / "rooms"
 
     def pretraining(self, start: str, seed: int) -> Job:
         """The pre-training of a start."""
         values = to_dict(self.config.pretraining(start, seed, self.stores["train"]))
-        return Job("pretrain", f"pretrain {start} seed {seed}", values, "", key_of("pretrain", values, "", self._origins[0]))
+        job = Job("pretrain", f"pretrain {start} seed {seed}", values, "", key_of("pretrain", values, "", self._origins[0]))
+        self._pretrainings[job.key] = job
+        return job
 
     def finetuning(self, start: str, condition: float | str, seed: int, choice: dict[str, float], is_trial: bool = False) -> Job:
         """A fine-tuning run of a start; trials use the pre-training of seed 0 and labels of a seed of their own.
@@ -76,15 +119,16 @@ class Study:
             choice: learning rate, layer decay and length.
             is_trial: scored on validation.
         """
-        config, origin, path = self.config, start, start
+        config, path, pretrained = self.config, start, ""
+        origin = start_key(start)
         if is_pretrained_here(start):
             job = self.pretraining(start, 0 if is_trial else seed)
-            origin, path = job.key, str(self.run_of(job))
+            origin, path, pretrained = job.key, str(self.run_of(job)), job.key
         made = config.finetuning(path, condition, config.tune.seed if is_trial else seed, self.stores, choice, is_trial)
         values, split = to_dict(made), "val" if is_trial and not config.folds else "test"
         words = ", ".join(f"{k} {v:g}" for k, v in choice.items())
         name = f"{start} {said_of(condition)} " + (f"trial {words}" if is_trial else f"seed {seed}")
-        return Job("finetune", name, values, split, key_of("finetune", values, split, origin, *self._origins))
+        return Job("finetune", name, values, split, key_of("finetune", values, split, origin, *self._origins), pretrained)
 
     def run_of(self, job: Job) -> Path:
         """A job's run folder."""
@@ -107,10 +151,9 @@ class Study:
         yield "choosing rates on validation", [
             self.finetuning(start, condition, 0, {"learning_rate": rate, "layer_decay": decay, **FIRST}, True)
             for start, condition in self._cells for rate in tune.learning_rates for decay in tune.layer_decays]
-        longer = [length for length in tune.lengths if length != 1.0]
         yield "choosing lengths on validation", [
             self.finetuning(start, condition, 0, {**self.choice(start, condition, False), "length": length}, True)
-            for start, condition in self._cells for length in longer]
+            for start, condition in self._cells for length in tune.lengths_of(start) if length != 1.0]
 
     @property
     def _pretrained(self) -> list[str]:
@@ -121,12 +164,12 @@ class Study:
         return [(start, condition) for condition in self.config.conditions for start in self.config.starts]
 
     def trials(self, start: str, condition: float | str, with_lengths: bool = True) -> list[tuple[dict[str, float], float]]:
-        """Every choice tried and its validation score, higher is better; those that were run."""
+        """Every choice tried and its validation score, higher is better, minus infinity where it diverged; those that were run."""
         tune, found = self.config.tune, []
         choices = [{"learning_rate": rate, "layer_decay": decay, **FIRST} for rate in tune.learning_rates for decay in tune.layer_decays]
         if with_lengths and self.trials(start, condition, False):
             best = self.choice(start, condition, False)
-            choices += [{**best, "length": length} for length in tune.lengths if length != 1.0]
+            choices += [{**best, "length": length} for length in tune.lengths_of(start) if length != 1.0]
         for choice in choices:
             result = self.results.get(self.finetuning(start, condition, 0, choice, True).key)
             if result is not None:
@@ -137,27 +180,33 @@ class Study:
         """The learning rate, layer decay and length that were best on validation.
 
         Raises:
-            Mask3DError: no trial has run.
+            Mask3DError: no trial has run, or all of them diverged.
         """
         found = self.trials(start, condition, with_lengths)
         if not found:
             raise Mask3DError("trials on validation", f"none of {start} at {said_of(condition)}", "Run the study.", self.record)
-        return max(found, key=lambda entry: entry[1])[0]
+        best, score = max(found, key=lambda entry: entry[1])
+        if not math.isfinite(score):
+            raise Mask3DError("a trial with a finite score", f"none of the {len(found)} of {start} at {said_of(condition)}",
+                              "Lower tune.learning_rates.", self.record)
+        return best
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
-    def is_open(self, job: Job) -> bool:
-        """Whether a job has still to be run: no result yet; of a pre-training also where its weights are gone."""
-        if job.kind == "pretrain":
-            return job.key not in self.results or not (self.run_of(job) / "latest.safetensors").is_file()
-        return job.key not in self.results
-
     def needed(self, jobs: list[Job]) -> list[Job]:
-        """The open jobs; pre-trainings whose results are known are made again only if somebody still needs their weights."""
-        return [job for job in jobs if self.is_open(job)]
+        """The jobs without a result."""
+        return [job for job in jobs if job.key not in self.results]
+
+    def missing_weights(self, jobs: list[Job]) -> list[Job]:
+        """The pre-trainings whose weights these fine-tunings want and do not find, though their results are known."""
+        keys = dict.fromkeys(job.origin for job in jobs if job.origin)
+        wanted = [self._pretrainings[key] for key in keys if not has_diverged(self.results.get(key))]
+        return [job for job in wanted if not (self.run_of(job) / "latest.safetensors").is_file()]
 
     def run(self, show: bool = True, deadline: float | None = None, only_trials: bool = False) -> bool:
         """Run everything that is open. Ctrl-C stops; the same call goes on.
+
+        A run that diverges is written down as such: a trial that lost, or a seed that is left out and named.
 
         Args:
             show: progress bars.
@@ -175,38 +224,47 @@ class Study:
         own = _Here() if not self.workers else ProcessPoolExecutor(self.workers, get_context("spawn"), start_worker, (threads,))
         with own as pool:
             for words, jobs in self.trial_phases() if only_trials else self.phases():
+                waiting = self.needed(jobs)
+                if not waiting:
+                    continue
                 if deadline is not None and time.time() > deadline:
                     return False
-                waiting = self.needed(jobs)
-                if waiting:
-                    self._run_phase(pool, words, waiting, len(jobs), show)
+                again = self.missing_weights(waiting)
+                if again:
+                    self._run_phase(pool, "pre-training once more: weights are gone", again, len(again), show)
+                self._run_phase(pool, words, waiting, len(jobs), show)
         return True
 
     def _run_phase(self, pool: Executor, words: str, jobs: list[Job], total: int, show: bool) -> None:
+        failed: list[tuple[Job, str]] = []
         with Bar(words, total, total - len(jobs), unit="run", show=show) as bar:
-            waiting = {pool.submit(work, {"job": asdict(job), "run": str(self.run_of(job)), "device": self.device}): job
-                       for job in jobs}
+            waiting: dict[Future, Job] = {}
+            for job in jobs:
+                if has_diverged(self.results.get(job.origin)):
+                    self._kept.keep(diverged(job, "its pre-training diverged"))
+                    bar.advance()
+                else:
+                    waiting[pool.submit(work, {"job": asdict(job), "run": str(self.run_of(job)), "device": self.device})] = job
             try:
                 for done in as_completed(waiting):
+                    if done.cancelled():
+                        continue
                     answer = done.result()
-                    if "error" in answer:
-                        raise Mask3DError(f"{waiting[done].name} to finish", answer["error"],
-                                          "Run the study again to go on.", self.run_of(waiting[done]))
-                    self._keep(answer["result"])
+                    if "error" in answer:  # what has begun may end and is kept; nothing else begins
+                        failed.append((waiting[done], answer["error"]))
+                        for future in waiting:
+                            future.cancel()
+                        continue
+                    self._kept.keep(answer["result"])
                     bar.advance()
             except BaseException:
                 for future in waiting:
                     future.cancel()
                 raise
-
-    def _keep(self, result: dict[str, Any]) -> None:
-        """A result, in memory and on a line of its own."""
-        self.results[result["key"]] = result
-        self.record.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.record, "a") as file:
-            file.write(json.dumps(result) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if failed:
+            job, error = failed[0]
+            raise Mask3DError(f"{job.name} to finish", error + (f" (and {len(failed) - 1} more)" if failed[1:] else ""),
+                              "Run the study again to go on.", self.run_of(job))
 
     def own_results(self) -> list[dict[str, Any]]:
         """The results that are this study's: other records beside its own are read as well."""
@@ -242,11 +300,30 @@ class _Here(Executor):
 def planned_runs(config: StudyConfig) -> int:
     """How many runs a study has."""
     pretrained = sum(is_pretrained_here(start) for start in config.starts)
-    cells = len(config.starts) * len(config.conditions)
-    return pretrained * config.seeds + cells * config.tune.trials + cells * config.seeds
+    trials = sum(config.tune.trials_of(start) for start in config.starts) * len(config.conditions)
+    return pretrained * config.seeds + trials + len(config.starts) * len(config.conditions) * config.seeds
 
 
-def score_of(result: dict[str, Any]) -> float:
-    """The score that trials are compared by, higher is better: mIoU, or minus AbsRel."""
-    scores = result["scores"]["scores"]["model"]
-    return scores["miou"] if "miou" in scores else -scores["abs_rel"]["mean"]
+def start_key(start: str) -> str:
+    """What identifies a start that the study does not train: of a checkpoint its weights, not its place; of timm the weights' tag.
+
+    Raises:
+        Mask3DError: a checkpoint that is not there any more.
+    """
+    kind, _, name = start.partition(":")
+    if kind == "timm":
+        import timm
+
+        try:
+            found = timm.get_pretrained_cfg(name)
+        except Exception:  # unknown to timm: refused in one line when it is opened
+            return start
+        return f"timm:{name}:{getattr(found, 'tag', '') or ''}"
+    place = start.partition(":")[2] if kind == "step-zero" else start
+    if not is_checkpoint(place):
+        return start
+    file = stem(place).with_name(stem(place).name + ".safetensors")
+    try:
+        return f"{kind if kind == 'step-zero' else 'weights'}:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    except OSError as problem:
+        raise Mask3DError("the weights of a start", str(problem), "Put them back, or name another start.", file) from problem

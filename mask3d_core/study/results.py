@@ -1,0 +1,113 @@
+"""What a study has found so far: ``study_NAME.runs.jsonl``, a line per run, and on which frames they were run.
+
+A record travels without frames or weights. Its line of kind "stores" says what the frames were, so that a report needs none and
+another machine goes on with the same keys, although its processor may have rounded some pixels otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mask3d_core.errors import Mask3DError
+from mask3d_core.store import Store
+
+LOOKED_AT = 32  # frames of each store whose means are compared
+CLOSE = 1e-3  # share by which such a mean may differ: rounding gives 1e-5, another renderer more
+
+
+class Results:
+    """The lines of a record, and of the other studies' records beside it: what they hold is not run again.
+
+    Args:
+        path: of the own record; it need not be there.
+
+    Raises:
+        Mask3DError: a line that is not one of a record. The last line of the own record may be cut short: it is dropped.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.by_key: dict[str, dict[str, Any]] = {}
+        self._stores: list[dict[str, Any]] = []
+        self._own = 0  # how many of them, from the first, are of the own record
+        others = [p for p in sorted(self.path.parent.glob("study_*.runs.jsonl")) if p != self.path]
+        for file in [*others, self.path]:
+            if file.is_file():
+                for line in self._lines(file):
+                    if line.get("kind") == "stores":
+                        self._stores.insert(0 if file == self.path else len(self._stores), line)
+                        self._own += file == self.path
+                    else:
+                        self.by_key[line["key"]] = line
+
+    def _lines(self, file: Path) -> list[dict[str, Any]]:
+        text, found = file.read_text(), []
+        lines = text.splitlines(keepends=True)
+        for number, line in enumerate(lines):
+            try:
+                found.append(json.loads(line))
+            except ValueError as problem:
+                if number < len(lines) - 1 or line.endswith("\n"):
+                    raise Mask3DError("a JSON line per run", f"{problem} in line {number + 1}", "Delete that line; what it held is "
+                                      "run again.", file) from problem
+                if file == self.path:  # killed while writing; the next line begins where it began
+                    os.truncate(file, len("".join(lines[:-1]).encode()))
+        return found
+
+    @property
+    def own_stores(self) -> list[dict[str, Any]]:
+        """The lines about stores that the own record holds."""
+        return self._stores[:self._own]
+
+    def keep(self, result: dict[str, Any]) -> None:
+        """A result, in memory and on a line of its own."""
+        self.by_key[result["key"]] = result
+        self._write(result)
+
+    def stores_of(self, described: dict[str, str]) -> dict[str, Any] | None:
+        """The line about stores of this description, of the own record if it has one; None: no record knows them.
+
+        Args:
+            described: part ("train", "val", "test", "real") to what identifies its making.
+        """
+        return next((line for line in self._stores if line["described"] == described), None)
+
+    def keep_stores(self, described: dict[str, str], fingerprints: dict[str, str], looks: dict[str, list[float]]) -> None:
+        """Write down what the frames were, once."""
+        line = {"kind": "stores", "described": described, "fingerprints": fingerprints, "looks": looks}
+        self._stores.insert(0, line)
+        self._own += 1
+        self._write(line)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def look_of(store: Store) -> list[float]:
+    """Mean depth (metres), mean colour (0..255) and mean class id of some frames, evenly spread: another renderer changes them, another
+    processor hardly."""
+    chosen = np.unique(np.linspace(0, len(store) - 1, min(LOOKED_AT, len(store))).round().astype(int))
+    units = store.header.depth_units_per_metre
+    found = [np.mean([store.depth[i].mean(dtype=np.float64) for i in chosen]) / units,
+             np.mean([store.color[i].mean(dtype=np.float64) for i in chosen])]
+    if store.semantic is not None:
+        found.append(np.mean([store.semantic[i].mean(dtype=np.float64) for i in chosen]))
+    return [round(float(value), 5) for value in found]
+
+
+def looks_alike(first: list[float], second: list[float]) -> bool:
+    """Whether two such means differ by no more than rounding does."""
+    return len(first) == len(second) and all(math.isclose(a, b, rel_tol=CLOSE) for a, b in zip(first, second, strict=True))
+
+
+__all__ = ["Results", "look_of", "looks_alike"]
