@@ -60,8 +60,7 @@ class Study:
             _report_trials(study)
             return 0 if is_whole else 130
         if self.report:
-            if not study.locate():
-                study.prepare()
+            study.locate()
             is_whole = study.status()["done"] >= study.status()["all"]
         else:
             is_whole = study.run()

@@ -104,8 +104,7 @@ def findings(study: Study) -> Findings:
         Mask3DError: not one complete seed.
     """
     config = study.config
-    if not study.locate():
-        study.prepare(show=False)
+    study.locate()
     rows: dict[tuple[str, float | str, int], dict[str, Any]] = {}
     astray: list[str] = []
     for start in config.starts:

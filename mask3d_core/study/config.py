@@ -287,12 +287,12 @@ STUDIES: dict[str, StudyConfig] = {
         tune=TuneConfig(random_lengths=(16.0,))),
     "factors": StudyConfig(
         "factors", "Which choice of ours matters? One factor at a time from the default, read off a frozen encoder.",
-        "none: exploratory", pretrain_steps=300, tune=_PROBE_RATES,
+        "none: exploratory", pretrain_steps=250, tune=_PROBE_RATES,
         starts=(RANDOM, COLORS_SHOWN, *(f"{COLORS_SHOWN};{change}" for change in (
             "loss=l2", "loss=berhu", "counted=all", "normalisation=standardised", "fusion=concat_channels", "fusion=concat_tokens",
             "normal=0.5", "multi_scale=0.5", "gradient=0.5"))), **_PROBE),
     "ratios": StudyConfig(
         "ratios", "How much to hide? RGB ratio by depth ratio, read off a frozen encoder.", "none: exploratory",
-        pretrain_steps=300, tune=_PROBE_RATES,
+        pretrain_steps=250, tune=_PROBE_RATES,
         starts=(RANDOM, *(f"mask3d;ratios=[[{a},{b}]]" for a in (0.0, 0.4, 0.8, 0.95) for b in (0.4, 0.8, 0.95, 1.0))), **_PROBE),
 }

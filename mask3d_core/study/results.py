@@ -1,7 +1,7 @@
 """What a study has found so far: ``study_NAME.runs.jsonl``, a line per run, and on which frames they were run.
 
-A record travels without frames or weights. Its line of kind "stores" says what the frames were, so that a report needs none and
-another machine goes on with the same keys, although its processor may have rounded some pixels otherwise.
+A record travels without frames or weights. Its line of kind "stores" says what the frames looked like, by which a later machine
+tells its own, whose processor may have rounded some pixels otherwise, from other ones.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,14 @@ class Results:
         self.path = Path(path)
         self.by_key: dict[str, dict[str, Any]] = {}
         self._stores: list[dict[str, Any]] = []
-        self._own = 0  # how many of them, from the first, are of the own record
+        self._has_own = False
         others = [p for p in sorted(self.path.parent.glob("study_*.runs.jsonl")) if p != self.path]
         for file in [*others, self.path]:
             if file.is_file():
                 for line in self._lines(file):
                     if line.get("kind") == "stores":
-                        self._stores.insert(0 if file == self.path else len(self._stores), line)
-                        self._own += file == self.path
+                        self._stores.append(line)
+                        self._has_own |= file == self.path
                     else:
                         self.by_key[line["key"]] = line
 
@@ -61,28 +62,28 @@ class Results:
         return found
 
     @property
-    def own_stores(self) -> list[dict[str, Any]]:
-        """The lines about stores that the own record holds."""
-        return self._stores[:self._own]
+    def has_own_stores(self) -> bool:
+        """Whether the own record says on which frames it was taken."""
+        return self._has_own
 
     def keep(self, result: dict[str, Any]) -> None:
         """A result, in memory and on a line of its own."""
         self.by_key[result["key"]] = result
         self._write(result)
 
-    def stores_of(self, described: dict[str, str]) -> dict[str, Any] | None:
-        """The line about stores of this description, of the own record if it has one; None: no record knows them.
+    def stores_of(self, described: dict[str, str]) -> list[dict[str, Any]]:
+        """The lines about frames of this description, of all records.
 
         Args:
             described: part ("train", "val", "test", "real") to what identifies its making.
         """
-        return next((line for line in self._stores if line["described"] == described), None)
+        return [line for line in self._stores if line["described"] == described]
 
     def keep_stores(self, described: dict[str, str], fingerprints: dict[str, str], looks: dict[str, list[float]]) -> None:
         """Write down what the frames were, once."""
         line = {"kind": "stores", "described": described, "fingerprints": fingerprints, "looks": looks}
-        self._stores.insert(0, line)
-        self._own += 1
+        self._stores.append(line)
+        self._has_own = True
         self._write(line)
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -94,20 +95,20 @@ class Results:
 
 
 def look_of(store: Store) -> list[float]:
-    """Mean depth (metres), mean colour (0..255) and mean class id of some frames, evenly spread: another renderer changes them, another
-    processor hardly."""
+    """Number of frames, a checksum of their names, and of some frames, evenly spread, mean depth (metres), mean colour (0..255) and
+    mean class id: another renderer changes them, another processor hardly."""
     chosen = np.unique(np.linspace(0, len(store) - 1, min(LOOKED_AT, len(store))).round().astype(int))
-    units = store.header.depth_units_per_metre
-    found = [np.mean([store.depth[i].mean(dtype=np.float64) for i in chosen]) / units,
+    names = "\n".join(f"{store.sequence(i)}/{store.frame_name(i)}" for i in range(len(store)))
+    found = [np.mean([store.depth[i].mean(dtype=np.float64) for i in chosen]) / store.header.depth_units_per_metre,
              np.mean([store.color[i].mean(dtype=np.float64) for i in chosen])]
     if store.semantic is not None:
         found.append(np.mean([store.semantic[i].mean(dtype=np.float64) for i in chosen]))
-    return [round(float(value), 5) for value in found]
+    return [len(store), zlib.crc32(names.encode()), *(round(float(value), 5) for value in found)]
 
 
 def looks_alike(first: list[float], second: list[float]) -> bool:
     """Whether two such means differ by no more than rounding does."""
-    return len(first) == len(second) and all(math.isclose(a, b, rel_tol=CLOSE) for a, b in zip(first, second, strict=True))
+    return len(first) == len(second) and first[:2] == second[:2] and all(math.isclose(a, b, rel_tol=CLOSE) for a, b in zip(first, second, strict=True))
 
 
 __all__ = ["Results", "look_of", "looks_alike"]

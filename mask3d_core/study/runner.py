@@ -1,7 +1,7 @@
 """Runs a study: phase after phase, several small runs at a time on one device, and goes on where it was stopped.
 
-Results are kept by what was run, not by where (``results``), so that a study whose record travels to another machine does not
-repeat what is done. Weights of pre-trained encoders stay beside the study's folder and are made again where they are missing
+Results are kept by what was run, not by where, and rooms by how they are made, so that a study whose record travels to another
+machine, with a processor that rounds otherwise, does not repeat what is done. Weights of pre-trained encoders stay beside the study's folder and are made again where they are missing
 and a run that is still open needs them.
 """
 
@@ -29,8 +29,6 @@ from mask3d_core.training.checkpoint import stem
 from mask3d_core.training.config import to_dict
 
 FIRST = {"length": 1.0}
-ROOMS_DIFFER = ("the rooms rendered here differ from the recorded ones by rounding (another processor); results are kept under the "
-                "recorded rooms' keys")
 
 
 @dataclass
@@ -61,7 +59,7 @@ class Study:
         self.config.validate()
         self.folder, self.record = Path(self.folder), Path(self.record)
         self._kept = Results(self.record)
-        self._origins: list[str] = []
+        self._described = described(self.config)
         self._pretrainings: dict[str, Job] = {}
 
     @property
@@ -71,34 +69,26 @@ class Study:
 
     # ---- what is to be run ------------------------------------------------------------------------------------------
 
-    def locate(self) -> bool:
-        """Know the keys without the frames, from what a record says of them. False where no record knows these frames."""
-        line = self._kept.stores_of(described(self.config))
-        if line is not None and not self.stores:
-            self.stores = store_paths(self.config, self._rooms)
-            self._origins = [line["fingerprints"][part] for part in self.stores]
-        return bool(self.stores)
+    def locate(self) -> None:
+        """Know where the frames would lie, and hence every key; nothing is rendered or read."""
+        self.stores = self.stores or store_paths(self.config, self._rooms)
 
     def prepare(self, show: bool = True) -> None:
-        """Render the rooms. Where they are the recorded ones but for rounding, results keep the recorded ones' keys.
+        """Render the rooms. They may differ from the recorded ones by rounding (another processor), not by more.
 
         Raises:
-            Mask3DError: the real frames are not there.
+            Mask3DError: the real frames are not there, or the frames are not those of the record.
         """
         self.stores = study_stores(self.config, self._rooms, show)
         opened = {part: Store(path) for part, path in self.stores.items()}
-        own = {part: store.fingerprint for part, store in opened.items()}
-        of, line = described(self.config), self._kept.stores_of(described(self.config))
-        if line is not None and line["fingerprints"] != own:
-            is_same = own.get("real") == line["fingerprints"].get("real") and all(
-                looks_alike(look_of(store), line["looks"][part]) for part, store in opened.items() if part in line["looks"])
-            if show:
-                print(ROOMS_DIFFER if is_same else "the frames are not those of the record; what it holds is not used")
-            line = line if is_same else None
-        if line is None or line not in self._kept.own_stores:
-            looks = {part: look_of(store) for part, store in opened.items()}
-            self._kept.keep_stores(of, own if line is None else line["fingerprints"], looks if line is None else line["looks"])
-        self._origins = list((own if line is None else line["fingerprints"]).values())
+        of, looks = self._described, {part: look_of(store) for part, store in opened.items()}
+        for line in self._kept.stores_of(of):
+            other = [part for part, look in line["looks"].items() if not looks_alike(look, looks[part])]
+            if other:
+                raise Mask3DError("the frames of the record", f"others in {', '.join(other)}: their count, names, depth, colour or classes "
+                                  "differ (another renderer, or other frames in that folder)", "Choose another record.", self.record)
+        if not self._kept.has_own_stores:
+            self._kept.keep_stores(of, {part: store.fingerprint for part, store in opened.items()}, looks)
 
     @property
     def _rooms(self) -> Path:
@@ -107,7 +97,7 @@ class Study:
     def pretraining(self, start: str, seed: int) -> Job:
         """The pre-training of a start."""
         values = to_dict(self.config.pretraining(start, seed, self.stores["train"]))
-        job = Job("pretrain", f"pretrain {start} seed {seed}", values, "", key_of("pretrain", values, "", self._origins[0]))
+        job = Job("pretrain", f"pretrain {start} seed {seed}", values, "", key_of("pretrain", values, "", self._described["train"]))
         self._pretrainings[job.key] = job
         return job
 
@@ -128,7 +118,7 @@ class Study:
         values, split = to_dict(made), "val" if is_trial and not config.folds else "test"
         words = ", ".join(f"{k} {v:g}" for k, v in choice.items())
         name = f"{start} {said_of(condition)} " + (f"trial {words}" if is_trial else f"seed {seed}")
-        return Job("finetune", name, values, split, key_of("finetune", values, split, origin, *self._origins), pretrained)
+        return Job("finetune", name, values, split, key_of("finetune", values, split, origin, *self._described.values()), pretrained)
 
     def run_of(self, job: Job) -> Path:
         """A job's run folder."""
