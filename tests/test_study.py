@@ -21,7 +21,7 @@ from mask3d_core.study.budget import fit_budget, measure
 from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of
 from mask3d_core.study.jobs import as_recorded, key_of, pack, per_room, unpack
 from mask3d_core.study.record import described
-from mask3d_core.study.runner import Study, planned_runs, start_key
+from mask3d_core.study.runner import Study, everything, planned_runs, start_key
 from mask3d_core.models.starts import open_start
 from mask3d_core.training.config import from_dict, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
@@ -117,9 +117,25 @@ def test_a_plan_says_runs_and_time_and_fits_a_budget():
     long = replace(cost, config=replace(TINY, seeds=5, finetune_steps=1000), finetune_seconds=100.0)
     fitted, said = fit_budget(long, 0.9 * long.seconds / 60)
     assert 3 <= fitted.config.seeds < 5 and fitted.seconds <= 0.9 * long.seconds and "seeds instead of more" in said[0]
-    fitted, said = fit_budget(long, 0.05 * long.seconds / 60)
+    assert cost.render_seconds > 0, "rooms take time, and no share of the steps makes them cheaper"
+    half = 0.05 * (long.seconds - long.render_seconds) + long.render_seconds
+    fitted, said = fit_budget(long, half / 60)
     assert fitted.config.seeds == 3 and fitted.config.finetune_steps < 1000 and "too short a study" in said[-1]
-    assert fitted.seconds == pytest.approx(0.05 * long.seconds, rel=0.05)
+    assert fitted.seconds == pytest.approx(half, rel=0.05)
+
+
+def test_a_plan_counts_only_what_is_left(study, tmp_path):
+    cost = measure(TINY, "cpu", workers=1, steps=1, study=study)
+    assert (cost.left.pretrainings, cost.left.finetunings, cost.seconds) == ({"mask3d": 0}, 0, 0.0) and "0 to run" in cost.text()
+    more = replace(cost, config=replace(TINY, seeds=3))
+    assert more.left.pretrainings == {"mask3d": 1} and more.left.finetunings == 2 and more.seconds > 0
+    other = replace(cost, config=replace(TINY, finetune_steps=3))
+    assert other.left.finetunings == 2 * 3 + 2 * 2 and other.left.pretrainings == {"mask3d": 0}, "the pre-trained ones are there"
+    lost = Study(TINY, tmp_path / "runs" / "tiny", tmp_path / "tiny.runs.jsonl", "cpu", workers=0)
+    assert lost.left() == everything(TINY)
+    longer = replace(TINY, tune=replace(TINY.tune, random_lengths=(4.0,)))
+    assert study.with_config(longer).left().finetunings == 1 + 2, "a trial more for noise, and what follows from it"
+    assert planned_runs(longer) == planned_runs(TINY) + 1 and everything(longer).lengths == everything(TINY).lengths + 4 + 2 * (4 - 2)
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------

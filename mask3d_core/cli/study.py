@@ -44,17 +44,17 @@ class Study:
 
         config = change_config(STUDIES[self.name], self.set).validate()
         workers = self.workers or max(1, os.cpu_count() or 1)
+        record = self.record or Path(f"results/study_{config.name}.runs.jsonl")
+        study = Running(config, self.folder / config.name, record, self.device, workers)
         if self.plan or self.budget is not None:
-            cost = measure(config, self.device, workers)
+            cost = measure(config, self.device, workers, study=study)
             cut: list[str] = []
             if self.budget is not None:
                 cost, cut = fit_budget(cost, self.budget)
             print("\n".join([cost.text(), *cut]))
-            config = cost.config
+            study = study.with_config(cost.config)
             if self.plan:
                 return 0
-        study = Running(config, self.folder / config.name, self.record or Path(f"results/study_{config.name}.runs.jsonl"),
-                        self.device, workers)
         if self.trials:
             is_whole = study.run(only_trials=True)
             _report_trials(study)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,20 +13,22 @@ import torch
 from mask3d_core.batches import Batch
 from mask3d_core.models.dense import DenseConfig, DenseModel
 from mask3d_core.models.mask3d import Mask3D
+from mask3d_core.store import HEADER
 from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of
-from mask3d_core.study.runner import planned_runs
+from mask3d_core.study.data import room_sources, store_paths
+from mask3d_core.study.runner import Left, Study, everything, planned_runs
 from mask3d_core.tasks.pretrain import Pretrain
 from mask3d_core.tasks.segment import segment_loss
 from mask3d_core.training.config import pretrain_config
 from mask3d_core.training.precision import autocast, choose_precision, parse_device
 
 FEWEST_SEEDS = 3  # with fewer, Student's t says next to nothing
-RENDERED = 40.0  # frames a second and core at the study's size, where the rooms are not there yet (benchmarks/rooms.py)
+DRAWS = 8  # steps over which FLOPs are averaged where a start draws its ratios from several
 
 
 @dataclass(frozen=True)
 class StudyCost:
-    """What a study will cost on this machine.
+    """What is left of a study will cost on this machine.
 
     Args:
         config: the study.
@@ -33,7 +36,8 @@ class StudyCost:
         finetune_seconds: of one fine-tuning of length 1 with its score.
         gflops: start to GFLOP per frame of a pre-training step, forwards and backwards.
         workers: runs at a time.
-        rooms: frames to render.
+        render_seconds: of the rooms that are not there yet.
+        study: whose record and weights say what need not be run again; None: everything is run.
     """
 
     config: StudyConfig
@@ -41,22 +45,24 @@ class StudyCost:
     finetune_seconds: float
     gflops: dict[str, float]
     workers: int
-    rooms: int
+    render_seconds: float = 0.0
+    study: Study | None = None
+
+    @property
+    def left(self) -> Left:
+        """What has still to be run."""
+        return everything(self.config) if self.study is None else self.study.with_config(self.config).left()
 
     @property
     def seconds(self) -> float:
-        """Of the whole study; a chosen length is counted as the longest."""
-        config, tune = self.config, self.config.tune
-        cells = len(config.starts) * len(config.conditions)
-        longer = sum(length for length in tune.lengths if length != 1.0)
-        trials = cells * (len(tune.learning_rates) * len(tune.layer_decays) + longer)
-        finals = cells * config.seeds * max(tune.lengths)
-        return (config.seeds * sum(self.pretrain_seconds.values()) + self.finetune_seconds * (trials + finals)
-                + self.rooms / RENDERED) / self.workers
+        """Of what is left; a length that is not chosen yet is counted as the longest."""
+        left = self.left
+        pretraining = sum(count * self.pretrain_seconds[start] for start, count in left.pretrainings.items())
+        return (pretraining + self.finetune_seconds * left.lengths) / self.workers + self.render_seconds
 
     def text(self) -> str:
         """Runs and time as a table."""
-        config = self.config
+        config, left = self.config, self.left
         frames = config.pretrain_steps * config.pretrain_batch
         what = "folds" if config.folds else "label fractions"
         lines = [f"{config.name}: {config.question}", f"endpoint: {config.endpoint}",
@@ -64,40 +70,81 @@ class StudyCost:
                  f"{config.tune.trials_of(config.reference)} trials each on validation: {planned_runs(config)} runs, {self.workers} at a time"]
         for start, seconds in self.pretrain_seconds.items():
             lines.append(f"  pre-training {label_of(start)}: {frames:,} frames, {self.gflops[start] * frames / 1e3:,.0f} TFLOP, "
-                         f"{seconds / 60:.1f} min a seed")
-        lines.append(f"  fine-tuning and scoring: {self.finetune_seconds / 60:.1f} min, up to {max(config.tune.lengths):g} times as long "
-                     "where validation chooses that")
+                         f"{seconds / 60:.1f} min a seed, {left.pretrainings[start]} to run")
+        longest = max(length for start in config.starts for length in config.tune.lengths_of(start))
+        lines.append(f"  fine-tuning and scoring: {self.finetune_seconds / 60:.1f} min, up to {longest:g} times as long "
+                     f"where validation chooses that; {left.finetunings} to run")
+        if self.render_seconds:
+            lines.append(f"  rendering rooms: {self.render_seconds / 60:.1f} min, one after the other")
         lines.append(f"at most {self.seconds / 60:.0f} min on this machine, if nothing else runs on it; resumable at any moment")
         return "\n".join(lines)
 
 
-def measure(config: StudyConfig, device: str | None = None, workers: int = 1, steps: int = 3) -> StudyCost:
-    """Measure a few steps of every start on random frames.
+def measure(config: StudyConfig, device: str | None = None, workers: int = 1, steps: int = 3, study: Study | None = None) -> StudyCost:
+    """Measure a few steps of every start on random frames, with the threads that each run will have, and the rendering of a room.
 
     Args:
         device: "cpu" or "cuda".
         workers: runs at a time.
         steps: of each, after one to warm up.
+        study: what it has need not be run again.
     """
-    place = parse_device(device)
+    place, threads = parse_device(device), torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, workers)))
+    try:
+        pretraining = {start: _pretraining_step(config, start, place, steps) * config.pretrain_steps
+                       for start in config.starts if is_pretrained_here(start)}
+        finetuning = _finetuning_seconds(config, place, steps)
+        rendering = _rendering_seconds(config, study)
+    finally:
+        torch.set_num_threads(threads)
+    return StudyCost(config, pretraining, finetuning, gflops_of(config), workers, rendering, study)
+
+
+def gflops_of(config: StudyConfig) -> dict[str, float]:
+    """Start to GFLOP per frame of a pre-training step, forwards and backwards, counted by torch."""
+    found, frames = {}, 2
     size = pretrain_config(config.preset).model.image_size
-    pretraining, gflops = {}, {}
     for start in config.starts:
         if is_pretrained_here(start):
             made = config.pretraining(start, 0, Path("."))
-            task = Pretrain(made, Mask3D(made.model).to(place), None, {})
-            batch = random_batch(config.pretrain_batch, size, place)
-            seconds = _seconds(lambda step: task.loss(task.model, batch, step), place, steps)
-            pretraining[start] = seconds * config.pretrain_steps
-            gflops[start] = _flops(lambda: task.loss(task.model, batch, 0)) / config.pretrain_batch / 1e9
-    model = DenseModel(DenseConfig(pretrain_config(config.preset).model.rgb, size, pretrain_config(config.preset).model.patch,
-                                   outputs=13, head=config.head)).to(place)
-    batch = random_batch(config.finetune_batch, size, place)
-    one = _seconds(lambda step: segment_loss(model(batch.color), batch.semantic), place, steps)
+            task, batch = Pretrain(made, Mask3D(made.model), None, {}), random_batch(frames, size, torch.device("cpu"))
+            draws = 1 if len(made.mask.ratios) == 1 else DRAWS
+            found[start] = sum(_flops(lambda step=step: task.loss(task.model, batch, step)) for step in range(draws)) / draws / frames / 1e9
+    return found
+
+
+def _pretraining_step(config: StudyConfig, start: str, place: torch.device, steps: int) -> float:
+    made = config.pretraining(start, 0, Path("."))
+    task = Pretrain(made, Mask3D(made.model).to(place), None, {})
+    batch = random_batch(config.pretrain_batch, made.model.image_size, place)
+    return _seconds(lambda step: task.loss(task.model, batch, step), place, steps)
+
+
+def _finetuning_seconds(config: StudyConfig, place: torch.device, steps: int) -> float:
+    """Of one run of length 1 with its score."""
+    base = pretrain_config(config.preset).model
+    model = DenseModel(DenseConfig(base.rgb, base.image_size, base.patch, outputs=13, head=config.head)).to(place)
+    if config.freeze == -1:
+        model.encoder.requires_grad_(False)
+    batch = random_batch(config.finetune_batch, base.image_size, place)
+    step = _seconds(lambda _: segment_loss(model(batch.color), batch.semantic), place, steps)
     scored = config.rooms.test_rooms * config.rooms.held_out_views / config.finetune_batch
-    rooms = (config.rooms.train_rooms * config.rooms.train_views
-             + (config.rooms.val_rooms + config.rooms.test_rooms) * config.rooms.held_out_views)
-    return StudyCost(config, pretraining, one * (config.finetune_steps + scored / 3), gflops, workers, rooms)
+    return step * (config.finetune_steps + scored / (1 if config.freeze == -1 else 3))  # backwards costs about twice as much as forwards
+
+
+def _rendering_seconds(config: StudyConfig, study: Study | None) -> float:
+    """Of the rooms that are not there, from one room."""
+    sources = room_sources(config)
+    if study is not None:
+        paths = store_paths(config, study.folder.parent / "rooms")
+        sources = {part: source for part, source in sources.items() if not (paths[part] / HEADER).is_file()}
+    if not sources:
+        return 0.0
+    source = next(iter(sources.values()))
+    began = time.perf_counter()
+    source.read_batch(range(source.config.views_per_room))
+    return (time.perf_counter() - began) / source.config.views_per_room * sum(len(source) for source in sources.values())
 
 
 def fit_budget(cost: StudyCost, minutes: float) -> tuple[StudyCost, list[str]]:
@@ -111,10 +158,11 @@ def fit_budget(cost: StudyCost, minutes: float) -> tuple[StudyCost, list[str]]:
         cost = replace(cost, config=replace(cost.config, seeds=cost.config.seeds - 1))
         said = [f"{cost.config.seeds} seeds instead of more, to fit {minutes:g} min"]
     if cost.seconds > limit:
-        share = limit / cost.seconds
+        share = max(0.0, limit - cost.render_seconds) / max(1e-9, cost.seconds - cost.render_seconds)
         config = replace(cost.config, pretrain_steps=max(1, int(cost.config.pretrain_steps * share)),
                          finetune_steps=max(1, int(cost.config.finetune_steps * share)))
-        said.append(f"{share:.0%} of the steps, to fit {minutes:g} min: too short a study may tell nothing apart")
+        said.append(f"{share:.0%} of the steps, to fit {minutes:g} min: too short a study may tell nothing apart"
+                    + (f"; rendering the rooms alone takes {cost.render_seconds / 60:.0f} min" if cost.render_seconds > limit / 2 else ""))
         cost = replace(cost, config=config, finetune_seconds=cost.finetune_seconds * share,
                        pretrain_seconds={k: v * share for k, v in cost.pretrain_seconds.items()})
     return cost, said
@@ -155,4 +203,4 @@ def _flops(loss: Any) -> float:
     return float(counter.get_total_flops())
 
 
-__all__ = ["StudyCost", "fit_budget", "measure", "random_batch"]
+__all__ = ["StudyCost", "fit_budget", "gflops_of", "measure", "random_batch"]

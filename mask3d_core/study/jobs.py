@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,13 @@ def run_job(job: Job, run: Path, device: str | None = None) -> dict[str, Any]:
 
 
 def machine(device: str | None = None) -> dict[str, str]:
-    """On what a run was made: processor or GPU, precision, torch."""
+    """On what a run is made, and when: processor or GPU, precision, torch."""
     from mask3d_core.evaluation.bench.report import processor
     from mask3d_core.training.precision import choose_precision, parse_device
 
     place = parse_device(device)
     name = torch.cuda.get_device_name(place) if place.type == "cuda" else processor()
-    return {"device": name, "precision": choose_precision("auto", place), "torch": torch.__version__}
+    return {"device": name, "precision": choose_precision("auto", place), "torch": torch.__version__, "date": date.today().isoformat()}
 
 
 def diverged(job: Job, reason: str) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""What a recorded study must say of itself: command, versions, hardware, configuration."""
+"""What a recorded study must say of itself: command, what it ran on and when, versions, configuration."""
 
 from __future__ import annotations
 
+import json
 import platform
+import subprocess
 from datetime import date
 from typing import Any
 
@@ -11,17 +13,56 @@ import timm
 import torch
 
 import mask3d_core
-from mask3d_core.study.config import fingerprint
+from mask3d_core.shipped import HOME
+from mask3d_core.study.config import STUDIES, fingerprint
 from mask3d_core.study.runner import Study
 from mask3d_core.training.config import to_dict
 
 
 def described(study: Study) -> dict[str, Any]:
-    """Plain JSON values."""
+    """Plain JSON values: "ran" is what each run noted of itself when it ran, "reported" what this report was made with."""
     results = study.own_results()
-    return {"command": f"mask3d study {study.config.name}", "config": to_dict(study.config), "fingerprint": fingerprint(study.config),
-            "date": date.today().isoformat(), "code_version": mask3d_core.__version__,
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() and study.device != "cpu" else "cpu",
-            "machine": platform.machine(), "workers": study.workers, "run_minutes": round(sum(r["seconds"] for r in results) / 60, 1),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
+    return {"command": command_of(study), "config": to_dict(study.config), "fingerprint": fingerprint(study.config),
+            "workers": study.workers, "run_minutes": round(sum(r["seconds"] for r in results) / 60, 1), "ran": ran(results),
+            "reported": {"date": date.today().isoformat(), "code_version": mask3d_core.__version__, "commit": commit(),
+                         "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
                          "numpy": np.__version__}}
+
+
+def command_of(study: Study) -> str:
+    """The command that runs such a study, with the keys that were changed."""
+    known = STUDIES.get(study.config.name)
+    changes = _changes(to_dict(known), to_dict(study.config)) if known else []
+    return " ".join([f"mask3d study {study.config.name}", *(["--set", *changes] if changes else [])])
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            found += _changes(old[key], value, f"{prefix}{key}.")
+        elif json.dumps(value) != json.dumps(old.get(key)):
+            found.append(f"{prefix}{key}={json.dumps(value)}")
+    return found
+
+
+def ran(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the runs were made on and when, each once, with how many they were."""
+    found: dict[str, dict[str, Any]] = {}
+    for result in results:
+        by = result.get("by", {"device": "not noted"})
+        entry = found.setdefault(json.dumps(by, sort_keys=True), {**by, "runs": 0})
+        entry["runs"] += 1
+    return list(found.values())
+
+
+def commit() -> str | None:
+    """The commit of the code, with "-dirty" where files were changed; None outside of a git checkout."""
+    if not (HOME / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=HOME, capture_output=True, text=True,
+                              timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -7,6 +7,7 @@ and a run that is still open needs them.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import os
@@ -29,6 +30,29 @@ from mask3d_core.training.checkpoint import stem
 from mask3d_core.training.config import to_dict
 
 FIRST = {"length": 1.0}
+
+
+@dataclass(frozen=True)
+class Left:
+    """What of a study has still to be run.
+
+    Args:
+        pretrainings: start to how many.
+        finetunings: how many; lengths: their lengths together, in units of ``finetune_steps``.
+    """
+
+    pretrainings: dict[str, int]
+    finetunings: int
+    lengths: float
+
+
+def everything(config: StudyConfig) -> Left:
+    """All of a study, with the longest schedules."""
+    tune, cells = config.tune, len(config.conditions)
+    grid = len(tune.learning_rates) * len(tune.layer_decays)
+    count = sum(cells * (tune.trials_of(start) + config.seeds) for start in config.starts)
+    lengths = sum(cells * (grid + sum(tune.lengths_of(start)) - 1.0 + config.seeds * max(tune.lengths_of(start))) for start in config.starts)
+    return Left({start: config.seeds for start in config.starts if is_pretrained_here(start)}, count, lengths)
 
 
 @dataclass
@@ -180,6 +204,45 @@ class Study:
             raise Mask3DError("a trial with a finite score", f"none of the {len(found)} of {start} at {said_of(condition)}",
                               "Lower tune.learning_rates.", self.record)
         return best
+
+    # ---- what is left ----------------------------------------------------------------------------------------------
+
+    def with_config(self, config: StudyConfig) -> Study:
+        """The same results, folder and record under another configuration."""
+        made = copy.copy(self)
+        made.config, made.stores, made._described, made._pretrainings = config, {}, described(config), {}
+        return made
+
+    def left(self) -> Left:
+        """What has still to be run, weights that must be made again included."""
+        self.locate()
+        config, seeds = self.config, {start: set() for start in self._pretrained}
+        count, lengths = 0, 0.0
+        for start, condition in self._cells:
+            grid = [{"learning_rate": rate, "layer_decay": decay, **FIRST}
+                    for rate in config.tune.learning_rates for decay in config.tune.layer_decays]
+            longer = [length for length in config.tune.lengths_of(start) if length != 1.0]
+            tried = len(self.trials(start, condition, False))
+            open_trials = [1.0] * (len(grid) - tried)
+            if open_trials:
+                open_trials += longer  # of a choice that is not made yet
+            else:
+                best = self.choice(start, condition, False)
+                open_trials += [length for length in longer
+                                if self.finetuning(start, condition, 0, {**best, "length": length}, True).key not in self.results]
+            if open_trials:
+                seeds.get(start, set()).add(0)
+            finals = []
+            for seed in range(config.seeds):
+                chosen = None if open_trials else self.choice(start, condition)
+                if chosen is None or self.finetuning(start, condition, seed, chosen).key not in self.results:
+                    finals.append(chosen["length"] if chosen else max(config.tune.lengths_of(start)))
+                    seeds.get(start, set()).add(seed)
+            count += len(open_trials) + len(finals)
+            lengths += sum(open_trials) + sum(finals)
+        made = {start: sum(not (self.run_of(self.pretraining(start, seed)) / "latest.safetensors").is_file() for seed in wanted)
+                for start, wanted in seeds.items()}
+        return Left(made, count, lengths)
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
