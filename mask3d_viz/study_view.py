@@ -11,6 +11,10 @@ from mask3d_viz import style
 from mask3d_viz.curves import figure_image
 
 
+FEW_STARTS = 5  # up to so many stand side by side; more get a row each
+LOW_INK = 0.45  # share of the colours' range below which numbers are written in the light ink
+
+
 def study_figure(values: dict[str, Any], *, theme: str = "light"):
     """The figure of a study.
 
@@ -18,22 +22,89 @@ def study_figure(values: dict[str, Any], *, theme: str = "light"):
         values: as ``study.analysis.as_values`` gives them.
 
     Returns:
-        A matplotlib figure: left the score over the share of labels, right the reference minus each other start.
+        A matplotlib figure: left the scores, right the reference minus each other start. Scores stand over the share of labels where
+        starts are few, over both ratios where the starts are a grid of them, and otherwise in a row per start.
     """
     from matplotlib.figure import Figure
 
-    colors = style.theme(theme)
+    colors, series = style.theme(theme), style.SERIES[theme]
     ink, muted, paper = (colors[k] for k in ("ink", "muted", "paper"))
-    figure = Figure(figsize=(12.5, 5.0), facecolor=paper, layout="constrained")
+    starts = len({c["start"] for c in values["cells"]})
+    is_grid = sum(c.get("ratios") is not None for c in values["cells"]) > FEW_STARTS and len({c["said"] for c in values["cells"]}) == 1
+    is_rows = starts > FEW_STARTS and len({c["said"] for c in values["cells"]}) == 1
+    height = max(5.0, 1.8 + 0.34 * len(values["contrasts"])) if is_grid or is_rows else 5.0
+    figure = Figure(figsize=(12.5, height), facecolor=paper, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for axis in (left, right):
         _dress(axis, colors)
-    _scores(left, values, ink, muted, style.SERIES[theme])
-    _differences(right, values, muted, style.SERIES[theme], ink)
+    if is_grid:
+        _grid(figure, left, values, ink, muted, paper)
+    elif is_rows:
+        _rows(left, values, ink, muted, series)
+    else:
+        _scores(left, values, ink, muted, series)
+    _differences(right, values, muted, series, ink)
     state = "" if values["is_whole"] else f" (so far {values['seeds']} of the seeds)"
     title = f"{values['question']}{' (exploratory)' if values['is_exploratory'] else ''}{state}"
     figure.suptitle(textwrap.fill(title, 95), color=ink, fontsize=14, fontweight="bold")
     return figure
+
+
+def _grid(figure, axis, values: dict[str, Any], ink: str, muted: str, paper: str) -> None:
+    """Means over both ratios; struck through with dots where the score is below that of the start from noise."""
+    cells = {tuple(c["ratios"]): c for c in values["cells"] if c.get("ratios") is not None}
+    color, depth = (sorted({pair[k] for pair in cells}) for k in (0, 1))
+    means = np.array([[cells[a, b]["over_seeds"]["mean"] if (a, b) in cells else np.nan for a in color] for b in depth])
+    noise = next((c["over_seeds"]["mean"] for c in values["cells"] if c["start"] == "random"), None)
+    image = axis.imshow(means, cmap="viridis", origin="lower", aspect="auto")
+    middle = np.nanmin(means) + LOW_INK * (np.nanmax(means) - np.nanmin(means))
+    for row, b in enumerate(depth):
+        for column, a in enumerate(color):
+            if (a, b) not in cells:
+                continue
+            found = cells[a, b]["over_seeds"]
+            half = "" if found["low"] is None else f"\n±{(found['high'] - found['low']) / 2:.3f}"
+            is_below = noise is not None and found["mean"] < noise
+            axis.text(column, row, f"{found['mean']:.3f}{half}{chr(10) + 'below noise' if is_below else ''}", ha="center", va="center",
+                      fontsize=11, color="white" if found["mean"] < middle else "black")
+    axis.set_xticks(range(len(color)), [f"{100 * a:g} %" for a in color])
+    axis.set_yticks(range(len(depth)), [f"{100 * b:g} %" for b in depth])
+    axis.set_xlabel("colour hidden", color=ink, fontsize=13)
+    axis.set_ylabel("depth hidden", color=ink, fontsize=13)
+    words = f"{values['metric']} on test rooms, mean ± 95 % over seeds"
+    axis.set_title(words if noise is None else f"{words}; from noise {noise:.3f}", color=muted, fontsize=11)
+    bar = figure.colorbar(image, ax=axis, shrink=0.7)
+    bar.ax.tick_params(colors=ink, labelsize=11)
+    bar.outline.set_visible(False)
+
+
+def _short_labels(values: dict[str, Any]) -> dict[str, str]:
+    """Of each start; one that changes a single thing of the reference is called by what it changes."""
+    labels = {c["start"]: c["label"] for c in values["cells"]}
+    reference = labels.get(values["contrasts"][0]["reference"], "") if values["contrasts"] else ""
+    return {start: label.removeprefix(f"{reference}, ") for start, label in labels.items()}
+
+
+def _rows(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[str, ...]) -> None:
+    """A row per start: its mean, interval and seeds."""
+    cells = list(reversed(values["cells"]))
+    for y, cell in enumerate(cells):
+        found = cell["over_seeds"]
+        color = muted if cell["start"] == "random" else series[0] if cell["start"].startswith("mask3d") else series[1]
+        if found["low"] is not None:
+            axis.plot([found["low"], found["high"]], [y, y], color=color, linewidth=3)
+        axis.plot(cell["values"], [y] * len(cell["values"]), "|", color=color, markersize=10, alpha=0.75)
+        axis.plot(found["mean"], y, "o", color=color, markersize=8)
+        if cell["start"] == "random":
+            axis.axvline(found["mean"], color=muted, linestyle="--", linewidth=1.2, zorder=0)
+    trivial = [c["trivial"] for c in cells if np.isfinite(c["trivial"])]
+    if trivial:
+        axis.axvline(float(np.mean(trivial)), color=muted, linestyle=":", linewidth=1.8)
+        axis.text(float(np.mean(trivial)), len(cells) - 0.4, " trivial answer", color=muted, fontsize=11, va="bottom")
+    short = _short_labels(values)
+    axis.set_yticks(range(len(cells)), [short[c["start"]] for c in cells])
+    is_share = cells[0]["said"].endswith("%")
+    axis.set_xlabel(f"{values['metric']} on test {'rooms, labels of ' + cells[0]['said'] if is_share else 'frames'}", color=ink, fontsize=13)
 
 
 def _dress(axis, colors: dict[str, str]) -> None:
@@ -77,7 +148,7 @@ def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[st
 
 
 def _differences(axis, values: dict[str, Any], muted: str, series: tuple[str, ...], ink: str) -> None:
-    label_of = {c["start"]: c["label"] for c in values["cells"]}
+    label_of, short = {c["start"]: c["label"] for c in values["cells"]}, _short_labels(values)
     rows = list(reversed(values["contrasts"]))
     for y, row in enumerate(rows):
         seeds, rooms = row["over_seeds"], row["over_rooms"]
@@ -87,12 +158,13 @@ def _differences(axis, values: dict[str, Any], muted: str, series: tuple[str, ..
         axis.plot([rooms["low"], rooms["high"]], [y - 0.12] * 2, color=color, linewidth=3, alpha=0.5)
         axis.plot(seeds["mean"], y, "o", color=color, markersize=9)
     axis.axvline(0, color=muted, linewidth=1.2)
-    axis.set_yticks(range(len(rows)), [f"{label_of[r['other']]}, {r['said']}" for r in rows])
+    is_one = len({r["said"] for r in rows}) == 1
+    axis.set_yticks(range(len(rows)), [short[r["other"]] + ("" if is_one else f", {r['said']}") for r in rows])
     reference = label_of[rows[0]["reference"]] if rows else ""
     axis.set_xlabel(f"{reference} minus the other, {values['metric']}" + (" (turned round)" if values["metric"] == "AbsRel" else ""),
                     color=ink, fontsize=13)
     drawn_again = "frames" if any(isinstance(row["condition"], str) for row in rows) else "rooms"  # folds of real frames, or rooms
-    axis.set_title(f"95 % over seeds (strong) and over {drawn_again} (pale)", color=muted, fontsize=11)
+    axis.set_title(f"95 %: strong over seeds, pale over {drawn_again}", color=muted, fontsize=11)
 
 
 def study_image(values: dict[str, Any], *, theme: str = "light") -> np.ndarray:

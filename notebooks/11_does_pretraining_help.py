@@ -42,8 +42,8 @@ if recorded is None:
     print("No recorded study came with this copy (results/study_primary.json); `mask3d study primary` makes it.")
 else:
     print(f"{recorded['question']}\nendpoint, named before: {recorded['endpoint']}")
-    print(f"{recorded['seeds']} seeds, {recorded['planned_runs']} runs; {recorded['device']}, {recorded['date']}, "
-          f"{recorded['command']}")
+    print(f"{recorded['seeds']} seeds, {recorded['planned_runs']} runs: {recorded['command']}")
+    print("run on", "; ".join(f"{by['device']}, {by.get('date', '')}: {by['runs']} runs" for by in recorded["ran"]))
 
 # %%
 from mask3d_viz.notebook import picture

@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from safetensors.torch import load_file, save_file
 
 from mask3d_core.cli.study import Study as StudyCommand
@@ -18,7 +19,7 @@ from mask3d_core.store import Store
 from mask3d_core.study import analysis, jobs
 from mask3d_core.study.analysis import as_values, findings, holm, text_of, trials_text, trials_values, two_sided
 from mask3d_core.study.budget import fit_budget, measure
-from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of
+from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of, ratios_of
 from mask3d_core.study.jobs import as_recorded, key_of, pack, per_room, unpack
 from mask3d_core.study.record import described
 from mask3d_core.study.runner import Study, everything, planned_runs, start_key
@@ -26,7 +27,7 @@ from mask3d_core.models.starts import open_start
 from mask3d_core.training.config import from_dict, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.finetuning import build_dense
-from mask3d_viz.study_view import study_image, trials_image
+from mask3d_viz.study_view import study_figure, study_image, trials_image
 
 TINY = StudyConfig(
     name="tiny", starts=("random", "mask3d"), reference="mask3d", fractions=(0.5,), seeds=2, rooms=RoomsData(6, 2, 3, 2, 2, 900), pretrain_steps=2,
@@ -352,6 +353,36 @@ def test_findings_of_a_run_study(study, tmp_path):
     values = {**as_values(found), **described(study)}
     assert json.loads(json.dumps(values)) and values["config"]["seeds"] == 2
     assert study_image(values).shape[2] == 3 and (study_image(values) != study_image(values, theme="dark")).any()
+
+
+@pytest.mark.parametrize("name", ["ratios", "factors"])
+def test_many_starts_get_a_grid_or_a_row_each(name):
+    config, generator = STUDIES[name], np.random.default_rng(0)
+    means = {start: 0.07 + 0.04 * generator.random() for start in config.starts}
+
+    def around(mean):
+        return {"mean": mean, "low": mean - 0.006, "high": mean + 0.006}
+
+    cells = [{"start": start, "label": label_of(start), "ratios": ratios_of(start), "said": "10%", "condition": 0.1, "trivial": 0.03,
+              "values": [mean], "over_seeds": around(mean)} for start, mean in means.items()]
+    contrasts = [{"reference": config.reference, "other": start, "said": "10%", "condition": 0.1, "verdict": "not told apart",
+                  "over_seeds": around(means[config.reference] - mean), "over_rooms": around(means[config.reference] - mean)}
+                 for start, mean in means.items() if start != config.reference]
+    values = {"question": config.question, "is_exploratory": True, "is_whole": True, "seeds": 3, "metric": "mIoU", "cells": cells,
+              "contrasts": contrasts}
+    figure = study_figure(values)
+    FigureCanvasAgg(figure).draw()
+    whole = figure.bbox
+    texts = [text for axis in figure.axes for text in (axis.title, axis.xaxis.label, *axis.get_yticklabels(), *axis.texts)]
+    for text in texts:
+        box = text.get_window_extent()
+        assert box.x0 >= whole.x0 - 1 and box.x1 <= whole.x1 + 1, f"{text.get_text()} is cut"
+    said = " ".join(text.get_text() for text in texts)
+    if name == "ratios":
+        assert said.count("below noise") == sum(mean < means["random"] for mean in means.values()) > 0
+        assert len([start for start in means if ratios_of(start)]) == 16
+    else:
+        assert "loss=l2" in said and "Mask3D 0/80, loss" not in said
 
 
 def test_a_study_without_a_complete_seed_says_so(tmp_path, study):

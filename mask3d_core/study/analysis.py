@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mask3d_core.errors import Mask3DError
 from mask3d_core.evaluation.statistics import Estimate, resampled, student_cdf, student_interval
-from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of, said_of
+from mask3d_core.study.budget import gflops_of
+from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of, ratios_of, said_of
 from mask3d_core.study.jobs import has_diverged, unpack
 from mask3d_core.study.runner import Study, planned_runs
 
@@ -87,6 +88,7 @@ class Findings:
         seeds: how many are complete, for all starts and conditions.
         is_whole: whether every planned run is there.
         diverged: names of the study's own runs that went astray; their seeds are left out.
+        tflops: start to TFLOP of one pre-training, forwards and backwards, counted by torch.
     """
 
     config: StudyConfig
@@ -95,6 +97,7 @@ class Findings:
     seeds: int
     is_whole: bool
     diverged: tuple[str, ...] = ()
+    tflops: dict[str, float] = field(default_factory=dict)
 
 
 def findings(study: Study) -> Findings:
@@ -132,7 +135,8 @@ def findings(study: Study) -> Findings:
     made = [_contrast(config, cells[config.reference, condition], cells[other, condition]) for other, condition in others]
     corrected = holm([c.p for c in made])
     contrasts = tuple(replace(c, p_holm=p) for c, p in zip(made, corrected))
-    return Findings(config, cells, contrasts, len(complete), len(complete) == config.seeds, tuple(astray))
+    return Findings(config, cells, contrasts, len(complete), len(complete) == config.seeds, tuple(astray),
+                    {start: value * config.pretrain_steps * config.pretrain_batch / 1e3 for start, value in gflops_of(config).items()})
 
 
 def _joined(config: StudyConfig, folds: list[Cell]) -> Cell:
@@ -300,11 +304,33 @@ def _protocol(found: Findings) -> list[str]:
     lines = [f"{tests}, out of {config.tune.trials_of(config.reference)} trials for each start; {found.seeds} of {config.seeds} seeds, each with its own "
              f"pre-training, labels and order; {config.pretrain_steps * config.pretrain_batch:,} frames of pre-training for all; the last "
              f"step is scored{'; the encoder is frozen' if config.freeze == -1 else ''}"]
-    chosen = [cell.choice["learning_rate"] for cell in found.cells.values() if cell.choice]
-    at_the_end = sum(rate == max(config.tune.learning_rates) for rate in chosen)
-    if at_the_end:
-        lines.append(f"{at_the_end} of {len(chosen)} choices took the highest rate that was tried; a higher one might do better, for every start")
+    lines += at_the_ends(found)
+    if any(is_pretrained_here(start) for start in config.starts):
+        lines.append("the pre-training of seed 0 is also the one whose weights the trials used")
+        work = ", ".join(f"{label_of(start)} {value:,.1f}" for start, value in found.tflops.items())
+        lines.append(f"pre-training of a seed, TFLOP forwards and backwards: {work}")
     return lines + (["favours depth targets by construction"] if config.task == "depth" else [])
+
+
+def at_the_ends(found: Findings) -> list[str]:
+    """How many choices lie at an end of what was tried: beyond it something might be better, for every start."""
+    config, tune = found.config, found.config.tune
+    cells = [cell for cell in found.cells.values() if cell.choice]
+    said = []
+    for key, words, value, values in (
+            ("learning_rate", "the highest rate", max, lambda start: tune.learning_rates),
+            ("learning_rate", "the lowest rate", min, lambda start: tune.learning_rates),
+            ("layer_decay", "the strongest layer decay", min, lambda start: tune.layer_decays),
+            ("length", "the longest schedule", max, tune.lengths_of)):
+        count = sum(len(values(c.start)) > 1 and c.choice[key] == value(values(c.start)) for c in cells)
+        if count:
+            said.append(f"{count} {words}")
+    lines = []
+    if said:
+        lines.append(f"of {len(cells)} choices {', '.join(said)} that was tried: beyond it they might do better")
+    if config.freeze != -1 and any(len(tune.lengths_of(start)) == 1 for start in config.starts):
+        lines.append("one length was tried: no start is shown to have reached its plateau")
+    return lines
 
 
 def _headline(config: StudyConfig, condition: float | str) -> str:
@@ -326,8 +352,9 @@ def as_values(found: Findings) -> dict[str, Any]:
     """Plain JSON values of the findings."""
     config = found.config
     return {"name": config.name, "question": config.question, "endpoint": config.endpoint, "is_exploratory": config.is_exploratory,
+            "is_frozen": config.freeze == -1, "diverged": list(found.diverged), "tflops": found.tflops,
             "seeds": found.seeds, "is_whole": found.is_whole, "planned_runs": planned_runs(config), "metric": METRIC[config.task],
-            "cells": [{"start": c.start, "label": label_of(c.start), "is_pretrained_here": is_pretrained_here(c.start),
+            "cells": [{"start": c.start, "label": label_of(c.start), "is_pretrained_here": is_pretrained_here(c.start), "ratios": ratios_of(c.start),
                        "condition": c.condition, "said": said_of(c.condition), "values": c.values.tolist(),
                        "over_seeds": c.over_seeds.as_dict(), "trivial": c.trivial, "choice": c.choice, "trials": c.trials}
                       for c in found.cells.values()],

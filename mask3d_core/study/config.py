@@ -246,6 +246,15 @@ def label_of(start: str) -> str:
     return ", ".join([name, *changes])
 
 
+def ratios_of(start: str) -> tuple[float, float] | None:
+    """Shares of colour and depth that a Mask3D start hides, where these alone are changed and are one pair; else None."""
+    control, *changes = start.split(";")
+    if control != "mask3d" or len(changes) != 1 or not changes[0].startswith("ratios="):
+        return None
+    pairs = json.loads(changes[0][7:])
+    return (float(pairs[0][0]), float(pairs[0][1])) if len(pairs) == 1 else None
+
+
 def fingerprint(values: Any) -> str:
     """A short hash of plain values or of a configuration."""
     plain = values if isinstance(values, (dict, list, str)) else to_dict(values)

@@ -85,6 +85,7 @@ class Study:
         self._kept = Results(self.record)
         self._described = described(self.config)
         self._pretrainings: dict[str, Job] = {}
+        self._jobs: dict[tuple, Job] = {}  # as first asked for: keys are asked for again and again, and take milliseconds
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:
@@ -103,7 +104,7 @@ class Study:
         Raises:
             Mask3DError: the real frames are not there, or the frames are not those of the record.
         """
-        self.stores = study_stores(self.config, self._rooms, show)
+        self.stores, self._jobs = study_stores(self.config, self._rooms, show), {}
         opened = {part: Store(path) for part, path in self.stores.items()}
         of, looks = self._described, {part: look_of(store) for part, store in opened.items()}
         for line in self._kept.stores_of(of):
@@ -120,9 +121,11 @@ class Study:
 
     def pretraining(self, start: str, seed: int) -> Job:
         """The pre-training of a start."""
+        if (start, seed) in self._jobs:
+            return self._jobs[start, seed]
         values = to_dict(self.config.pretraining(start, seed, self.stores["train"]))
         job = Job("pretrain", f"pretrain {start} seed {seed}", values, "", key_of("pretrain", values, "", self._described["train"]))
-        self._pretrainings[job.key] = job
+        self._pretrainings[job.key] = self._jobs[start, seed] = job
         return job
 
     def finetuning(self, start: str, condition: float | str, seed: int, choice: dict[str, float], is_trial: bool = False) -> Job:
@@ -133,6 +136,12 @@ class Study:
             choice: learning rate, layer decay and length.
             is_trial: scored on validation.
         """
+        asked = (start, condition, seed, tuple(sorted(choice.items())), is_trial)
+        if asked not in self._jobs:
+            self._jobs[asked] = self._finetuning(start, condition, seed, choice, is_trial)
+        return self._jobs[asked]
+
+    def _finetuning(self, start: str, condition: float | str, seed: int, choice: dict[str, float], is_trial: bool) -> Job:
         config, path, pretrained = self.config, start, ""
         origin = start_key(start)
         if is_pretrained_here(start):
@@ -210,7 +219,7 @@ class Study:
     def with_config(self, config: StudyConfig) -> Study:
         """The same results, folder and record under another configuration."""
         made = copy.copy(self)
-        made.config, made.stores, made._described, made._pretrainings = config, {}, described(config), {}
+        made.config, made.stores, made._described, made._pretrainings, made._jobs = config, {}, described(config), {}, {}
         return made
 
     def left(self) -> Left:
