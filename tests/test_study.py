@@ -16,12 +16,12 @@ from mask3d_core.cli.study import Study as StudyCommand
 from mask3d_core.errors import ConfigError, DivergedError, Mask3DError
 from mask3d_core.evaluation.segmentation import scores_of
 from mask3d_core.store import Store
-from mask3d_core.study import analysis, jobs
+from mask3d_core.study import analysis, jobs, runner
 from mask3d_core.study.analysis import as_values, findings, holm, text_of, trials_text, trials_values, two_sided
 from mask3d_core.study.budget import fit_budget, measure
 from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of, ratios_of
 from mask3d_core.study.jobs import as_recorded, key_of, pack, per_room, unpack
-from mask3d_core.study.record import described
+from mask3d_core.study.record import command_of, described
 from mask3d_core.study.runner import Study, everything, planned_runs, start_key
 from mask3d_core.models.starts import open_start
 from mask3d_core.training.config import from_dict, to_dict
@@ -334,6 +334,34 @@ def test_a_checkpoint_is_known_by_its_weights_and_not_by_its_place(study, tmp_pa
     assert start_key(str(first)) != start_key(str(second))
     assert start_key("timm:vit_tiny_patch16_224") != start_key("timm:vit_tiny_patch16_224.augreg_in21k")
     assert start_key("random") == "random"
+
+
+def test_a_start_whose_weights_are_out_of_reach_is_left_out_and_named(study, tmp_path, monkeypatch):
+    config = replace(TINY, where_reachable=("timm:vit_tiny_patch16_224",))
+    asking = study.with_config(config)
+
+    def out_of_reach(*_):
+        raise ConfigError("its weights could not be fetched")
+
+    monkeypatch.setattr(runner, "open_start", out_of_reach)
+    made, lines = asking.with_reachable()
+    assert made.config.starts == TINY.starts and lines == ["timm vit_tiny_patch16_224 is left out: its weights could not be fetched"]
+    assert asking.with_reachable(may_fetch=False)[1] == ["timm vit_tiny_patch16_224 is left out: no result of it is recorded"]
+    monkeypatch.setattr(runner, "open_start", lambda *_: None)
+    made, lines = asking.with_reachable()
+    assert made.config.starts == (*TINY.starts, "timm:vit_tiny_patch16_224") and not lines
+    with pytest.raises(ConfigError, match="where_reachable"):
+        replace(TINY, where_reachable=("mae",)).validate()
+
+
+def test_a_record_tells_the_command_that_repeats_it(study, tmp_path):
+    def command(config):
+        return command_of(study.with_config(config))
+
+    starts = STUDIES["starts"]
+    assert command(starts) == "mask3d study starts"
+    assert command(replace(starts, starts=(*starts.starts, *starts.where_reachable), where_reachable=())) == "mask3d study starts"
+    assert command(replace(starts, seeds=2, rooms=replace(starts.rooms, test_rooms=9))) == "mask3d study starts --set seeds=2 rooms.test_rooms=9"
 
 
 # ---- what it says ----------------------------------------------------------------------------------------------------

@@ -42,12 +42,13 @@ class Study:
         from mask3d_core.study.config import STUDIES
         from mask3d_core.study.runner import Study as Running
 
-        config = change_config(STUDIES[self.name], self.set).validate()
+        config = change_config(STUDIES[self.name], self.set)
         workers = self.workers or max(1, os.cpu_count() or 1)
         record = self.record or Path(f"results/study_{config.name}.runs.jsonl")
-        study = Running(config, self.folder / config.name, record, self.device, workers)
+        study, left_out = Running(config, self.folder / config.name, record, self.device, workers).with_reachable(not self.report)
+        print("\n".join(left_out), end="\n" if left_out else "")
         if self.plan or self.budget is not None:
-            cost = measure(config, self.device, workers, study=study)
+            cost = measure(study.config, self.device, workers, study=study)
             cut: list[str] = []
             if self.budget is not None:
                 cost, cut = fit_budget(cost, self.budget)
@@ -64,7 +65,7 @@ class Study:
             is_whole = study.status()["done"] >= study.status()["all"]
         else:
             is_whole = study.run()
-        _report_study(study)
+        _report_study(study, left_out)
         return 0 if is_whole else 130
 
 
@@ -81,7 +82,7 @@ def _report_trials(study) -> None:
     print(f"written to {path}")
 
 
-def _report_study(study) -> None:
+def _report_study(study, left_out: list[str]) -> None:
     """The table, the findings as JSON beside the record, and the figure."""
     from mask3d_core.files import write_json
     from mask3d_core.study.analysis import as_values, findings, text_of
@@ -92,7 +93,7 @@ def _report_study(study) -> None:
     found = findings(study)
     print(text_of(found))
     base = study.record.with_name(study.record.name.removesuffix(".runs.jsonl"))
-    write_json(base.with_name(base.name + ".json"), {**as_values(found), **described(study)})
+    write_json(base.with_name(base.name + ".json"), {**as_values(found), **described(study), "left_out": left_out})
     for theme in ("light", "dark"):
         save_png(study_image(as_values(found), theme=theme), base.with_name(f"{base.name}{'' if theme == 'light' else '_dark'}.png"))
     print(f"written to {base}.json and {base}.png")

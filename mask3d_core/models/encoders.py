@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import timm
 import torch
@@ -30,8 +34,9 @@ def build_vit(config: EncoderConfig, image_size: tuple[int, int], patch: int, ch
     """
     if config.timm:
         try:
-            vit = timm.create_model(config.timm, pretrained=pretrained, img_size=image_size, in_chans=channels,
-                                    num_classes=0, drop_path_rate=drop_path)
+            with _no_long_wait() if pretrained else nullcontext():
+                vit = timm.create_model(config.timm, pretrained=pretrained, img_size=image_size, in_chans=channels,
+                                        num_classes=0, drop_path_rate=drop_path)
         except Exception as problem:  # timm raises RuntimeError, TypeError, network errors of several libraries
             reason = str(problem).strip().splitlines()[0][:160] if str(problem).strip() else type(problem).__name__
             what = "its weights could not be fetched (is there a network?)" if pretrained else "it cannot be built here"
@@ -47,6 +52,31 @@ def build_vit(config: EncoderConfig, image_size: tuple[int, int], patch: int, ch
         raise ConfigError(f"timm model {config.timm!r} has patches of {vit.patch_embed.patch_size}; "
                           f"model.patch is {patch}")
     return vit
+
+
+@contextmanager
+def _no_long_wait() -> Iterator[None]:
+    """Where the hub of weights cannot be reached, only what is in its cache counts: its own client would try for a minute."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _is_reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _is_reachable(address: str) -> bool:
+    """Whether a server answers; through a proxy that is not known, and taken for granted."""
+    if urllib.request.getproxies():
+        return True
+    parts = urllib.parse.urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)), timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def check_plain(vit: nn.Module, name: str) -> None:

@@ -92,6 +92,7 @@ class StudyConfig:
         preset: size of the models.
         starts: "random", a control's name, a control with changes ("mask3d;loss=l2;ratios=[[0.5,0.8]]"), "timm:<name>" or a
             checkpoint. Everything but random, timm and checkpoints is pre-trained here, on the same frames, as many for all.
+        where_reachable: further starts, taken up only where their weights can be had (``timm:<name>``: ImageNet's).
         reference: the start that the others are compared with.
         fractions: shares of the training rooms whose labels are used. folder, folds: instead, real labelled frames and
             patterns of their sequence names ("boxes/*"): each fold in turn tests, the others train, and rates are chosen with
@@ -111,6 +112,7 @@ class StudyConfig:
     endpoint: str = "semantic mIoU on test rooms, Mask3D minus each other start, at each label fraction"
     preset: str = "micro"
     starts: tuple[str, ...] = (RANDOM, COLORS_SHOWN, "rgb-to-depth", "mae")
+    where_reachable: tuple[str, ...] = ()
     reference: str = COLORS_SHOWN
     fractions: tuple[float, ...] = (0.01, 0.1)
     folder: str = ""
@@ -152,6 +154,8 @@ class StudyConfig:
             found.append(f"a study's task is segment or depth; got {self.task!r}")
         if 1.0 not in self.tune.lengths:
             found.append(f"tune.lengths must hold 1, the length at which rates are compared; got {self.tune.lengths}")
+        if any(not start.startswith("timm:") or start in self.starts for start in self.where_reachable):
+            found.append(f"where_reachable names timm:<name> starts that are not among starts; got {self.where_reachable}")
         for start in self.starts:
             if is_pretrained_here(start):
                 try:
@@ -236,6 +240,8 @@ def is_checkpoint(start: str) -> bool:
 
 def label_of(start: str) -> str:
     """What tables call a start; ratios are per cent of the colour hidden / of the depth hidden."""
+    if start.startswith("timm:"):
+        return f"timm {start[5:]}"
     if start in LABELS or not is_pretrained_here(start):
         return LABELS.get(start, start)
     control, *changes = start.split(";")
@@ -283,7 +289,8 @@ STUDIES: dict[str, StudyConfig] = {
         starts=(RANDOM, "mask3d", "rgb-to-depth", "mae"), reference="mask3d"),
     "starts": StudyConfig(
         "starts", "Which of the starts helps?", "none: exploratory",
-        starts=(RANDOM, COLORS_SHOWN, "mask3d", WITHOUT_DEPTH, "rgb-to-depth", "multimae", "mae"), seeds=3, is_exploratory=True),
+        starts=(RANDOM, COLORS_SHOWN, "mask3d", WITHOUT_DEPTH, "rgb-to-depth", "multimae", "mae"),
+        where_reachable=("timm:vit_tiny_patch16_224.augreg_in21k",), seeds=3, is_exploratory=True),
     "depth": StudyConfig("depth", "The same for depth from colour, which favours depth targets by construction.", "none: exploratory",
                          task="depth", seeds=3, is_exploratory=True),
     "tables": StudyConfig(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import subprocess
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -31,8 +33,11 @@ def described(study: Study) -> dict[str, Any]:
 
 def command_of(study: Study) -> str:
     """The command that runs such a study, with the keys that were changed."""
-    known = STUDIES.get(study.config.name)
-    changes = _changes(to_dict(known), to_dict(study.config)) if known else []
+    known, config = STUDIES.get(study.config.name), study.config
+    if known and set(config.starts) - set(known.starts) <= set(known.where_reachable):  # taken up by themselves where they can be had
+        known = replace(known, starts=tuple(s for s in config.starts if s in (*known.starts, *known.where_reachable)),
+                        where_reachable=config.where_reachable) if set(known.starts) <= set(config.starts) else known
+    changes = _changes(to_dict(known), to_dict(config)) if known else []
     return " ".join([f"mask3d study {study.config.name}", *(["--set", *changes] if changes else [])])
 
 
@@ -42,7 +47,7 @@ def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list
         if isinstance(value, dict) and isinstance(old.get(key), dict):
             found += _changes(old[key], value, f"{prefix}{key}.")
         elif json.dumps(value) != json.dumps(old.get(key)):
-            found.append(f"{prefix}{key}={json.dumps(value)}")
+            found.append(shlex.quote(f"{prefix}{key}={json.dumps(value)}"))
     return found
 
 

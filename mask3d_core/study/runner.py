@@ -14,20 +14,21 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from mask3d_core.errors import Mask3DError
+from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.models.starts import open_start
 from mask3d_core.progress import Bar
 from mask3d_core.store import Store
-from mask3d_core.study.config import StudyConfig, is_checkpoint, is_pretrained_here, said_of
+from mask3d_core.study.config import StudyConfig, is_checkpoint, is_pretrained_here, label_of, said_of
 from mask3d_core.study.data import described, store_paths, study_stores
 from mask3d_core.study.jobs import Job, diverged, has_diverged, key_of, score_of, start_worker, work
 from mask3d_core.study.results import Results, look_of, looks_alike
 from mask3d_core.training.checkpoint import stem
-from mask3d_core.training.config import to_dict
+from mask3d_core.training.config import pretrain_config, to_dict
 
 FIRST = {"length": 1.0}
 
@@ -221,6 +222,30 @@ class Study:
         made = copy.copy(self)
         made.config, made.stores, made._described, made._pretrainings, made._jobs = config, {}, described(config), {}, {}
         return made
+
+    def with_reachable(self, may_fetch: bool = True) -> tuple[Study, list[str]]:
+        """The study with those of ``where_reachable`` that can take part, and a line about each that cannot.
+
+        Args:
+            may_fetch: try to fetch weights; else only starts with results in the record are taken up.
+        """
+        config, starts, lines = self.config, list(self.config.starts), []
+        for start in config.where_reachable:
+            known = self.with_config(replace(config, starts=(start,), reference=start, where_reachable=()))
+            known.locate()
+            has_results = any(known.trials(start, condition) for condition in config.conditions)
+            if has_results and not may_fetch:
+                starts.append(start)
+                continue
+            try:
+                if not may_fetch:
+                    raise ConfigError("no result of it is recorded")
+                model = pretrain_config(config.preset).model
+                open_start(start, model.image_size, model.patch)
+                starts.append(start)
+            except ConfigError as problem:
+                lines.append(f"{label_of(start)} is left out: {'; '.join(problem.problems)}")
+        return self.with_config(replace(config, starts=tuple(starts), where_reachable=())), lines
 
     def left(self) -> Left:
         """What has still to be run, weights that must be made again included."""
