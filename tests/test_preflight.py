@@ -8,7 +8,8 @@ from list_source import ListSource
 
 from mask3d_core.cli import main
 from mask3d_core.doctor.report import SEVERITIES
-from mask3d_core.evaluation.downstream import MAJORITY
+from mask3d_core.errors import ConfigError
+from mask3d_core.evaluation.downstream import MAJORITY, score_run
 from mask3d_core.evaluation.trivial import validation_trivial
 from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.models.config import EncoderConfig
@@ -18,6 +19,7 @@ from mask3d_core.store import Store
 from mask3d_core.training.config import FitConfig
 from mask3d_core.training.finetune_config import DepthConfig, finetune_config
 from mask3d_core.training.finetuning import finetune
+from mask3d_core.training.held_out import part_of
 from mask3d_core.training.preflight import preflight
 from mask3d_core.training.preflight_data import Parts, check_scored_part
 
@@ -252,3 +254,92 @@ def test_the_command_prints_the_list_and_stops(store, tmp_path, capsys):
     assert "ok     not seen before" in said and "0 errors" in said and not (tmp_path / "run").exists()
     assert main([*words[:-1], "fit.batch_size=2", "image_size=[480,640]"]) == 1
     assert "smaller than image_size 480x640" in capsys.readouterr().out
+
+
+# ---- what may not select, test or begin ------------------------------------------------------------------------------
+
+
+class Elsewhere(Labelled):
+    """Other recordings, with a split of their authors' where one is given."""
+
+    def __init__(self, ids=halves, official=None, **options):
+        super().__init__(ids, **options)
+        self.official = official
+
+    def sequence(self, index):
+        return "elsewhere-" + super().sequence(index)
+
+    def official_split(self, index):
+        return None if self.official is None else self.official(index)
+
+
+def published(index):
+    """Three quarters train, the last quarter tests; nothing validates, as in NYUv2."""
+    return "test" if index >= 18 else "train"
+
+
+def test_frames_that_test_do_not_validate_for_want_of_others(store, tmp_path):
+    nyu = make(tmp_path, Elsewhere(official=published), "nyu", split="official")
+    with pytest.raises(ConfigError, match=r"validation_data .*nyu has no val frames \(train 18, test 6\)"):
+        part_of(config(store, validation_data=str(nyu)), "val")
+    assert "no val frames" in asked(store, validation_data=str(nyu))["data"].text
+    assert len(part_of(config(store, test_data=str(nyu)), "test")[1]) == 6
+    whole = make(tmp_path, Elsewhere(), "whole", split="train")
+    assert len(part_of(config(store, validation_data=str(whole)), "val")[1]) == 24, "a store that nobody split is taken whole"
+
+
+def test_the_same_frames_do_not_select_and_test(store, tmp_path):
+    whole = make(tmp_path, Elsewhere(), "whole", split="test")
+    both = config(store, validation_data=str(whole), test_data=str(whole))
+    found = asked(store, validation_data=str(whole), test_data=str(whole))["scenes"]
+    assert found.severity == "error" and "8 sequences of the test part also validate" in found.text
+    with pytest.raises(ConfigError, match="also validate"):
+        finetune(both, tmp_path / "run", "cpu", show=False)
+    halved = make(tmp_path, Elsewhere(), "halved")  # the same recordings with a split of their own
+    assert asked(store, validation_data=str(halved), test_data=str(halved))["scenes"].severity == "ok"
+
+
+def test_frames_that_train_are_refused_without_being_asked(store, tmp_path):
+    whole = make(tmp_path, split="test")
+    with pytest.raises(ConfigError, match="4 sequences of the test part also train"):
+        finetune(config(store, test_data=str(whole)), tmp_path / "run", "cpu", show=False)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_a_split_that_its_authors_have_torn_is_a_warning(tmp_path):
+    torn = make(tmp_path, Elsewhere(official=lambda i: "test" if i % 3 == 2 else "train"), "torn", split="official")
+    found = asked(torn)["scenes"]
+    assert found.severity == "warn" and "the data set's own split is so" in found.text
+    assert finetune(config(torn, fit=FitConfig(steps=1, batch_size=2, eval_every=0)), tmp_path / "run", "cpu", show=False).is_finished
+
+
+def test_labels_that_do_not_fit_are_known_before_the_first_step(tmp_path):
+    for name, ids, words in (("beyond", 7, "ids 7 have no class name"), ("none", IGNORE_LABEL, "no pixel of the used training frames")):
+        place = make(tmp_path, Labelled(lambda i, ids=ids: np.full((64, 88), ids)), name)
+        with pytest.raises(ConfigError, match=words):
+            finetune(config(place), tmp_path / f"run-{name}", "cpu", show=False)
+        assert not (tmp_path / f"run-{name}" / "config.json").exists()
+
+
+def test_a_test_part_without_labels_is_known_before_training(tmp_path, capsys):
+    """As of Cityscapes, whose authors keep them."""
+    hidden = make(tmp_path, Elsewhere(lambda i: np.full((64, 88), IGNORE_LABEL) if i >= 18 else halves(i), published), "hidden",
+                  split="official", official_val_share=0.3)
+    found = [f for f in preflight(config(hidden), "cpu", False) if f.numbers.get("unlabelled") == "test"]
+    assert [f.severity for f in found] == ["warn"] and "--split val" in found[0].text
+    arguments = ["finetune", str(tmp_path / "run"), "--data", str(hidden), "--steps", "1", "--device", "cpu", "--set", "image_size=[64,80]",
+                 'shape={"width": 48, "depth": 2, "heads": 3}', "fit.batch_size=2", "preview=0"]
+    assert main(arguments) == 2 and not (tmp_path / "run" / "log.jsonl").exists()
+    said = capsys.readouterr().err
+    assert "the test part has a class" in said and "--split val" in said
+    assert main([*arguments[:8], "--split", "val", *arguments[8:]]) == 0
+    assert "of split val" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"no pixel of these 6 frames .* has a class.*--split val"):
+        score_run(tmp_path / "run", "test", "cpu")
+
+
+def test_a_score_on_the_frames_that_chose_the_weights_says_so(store, tmp_path):
+    best = config(store, select="best", fit=FitConfig(steps=2, batch_size=2, eval_every=1))
+    finetune(best, tmp_path / "run", "cpu", show=False)
+    assert "chosen on these very frames" in score_run(tmp_path / "run", "val", "cpu")
+    assert "chosen on these very frames" not in score_run(tmp_path / "run", "test", "cpu")

@@ -171,12 +171,20 @@ def _score_segments(model, record: dict[str, Any], training: FinetuneConfig, fra
         answers[f"{MAJORITY} ({names[favourite]})"] = lambda color: torch.nn.functional.one_hot(
             torch.full((len(color), *color.shape[-2:]), favourite, device=color.device), len(names)).permute(0, 3, 1, 2)
     found: dict[str, SegmentationScores] = {name: score_segments(answer, frames, names) for name, answer in answers.items()}
+    if not any(matrix.sum() for matrix in found["model"].matrices.values()):
+        raise ConfigError(nothing_to_score(frames, "has a class"))
     result: dict[str, Any] = {"scores": {name: {**s.as_dict(), **{f"{m}_interval": s.estimate(m).as_dict() for m in SEGMENT_METRICS}}
                                          for name, s in found.items()},
                               "matrices": {name: matrix.tolist() for name, matrix in found["model"].matrices.items()}}
     for name in list(found)[1:]:
         result["difference"] = {"to": name, "miou": found["model"].difference(found[name]).as_dict()}
     return result
+
+
+def nothing_to_score(frames: HeldOut, what: str) -> str:
+    """Said of frames without truth."""
+    return (f"no pixel of these {len(frames)} frames of {frames.store.path} {what}, so they cannot be scored; many data sets keep the "
+            "labels of their test part: score another one (--split val)")
 
 
 def _counted(model, bar: Bar):
@@ -198,6 +206,8 @@ def _score_depth(model, record: dict[str, Any], training: FinetuneConfig, frames
         mean_map = MeanMap(values, training.depth.reference_focal, 0)
         answers[MEAN_MAP] = lambda batch: mean_map.predict(batch.intrinsics.cpu(), tuple(batch.depth.shape[1:])).to(batch.depth.device)
     found = {name: score_depth(answer, frames, training.depth) for name, answer in answers.items()}
+    if not np.isfinite(found["model"][0]["abs_rel"]).any():
+        raise ConfigError(nothing_to_score(frames, "has a depth in range"))
     sequences = found["model"][1]
     result: dict[str, Any] = {"scores": {
         name: {metric: {"mean": float(np.nanmean(v[metric])) if np.isfinite(v[metric]).any() else math.nan,
@@ -224,6 +234,8 @@ def result_text(result: dict[str, Any]) -> str:
             crop += " (NYUv2's usual protocol scores the Eigen crop only)"
         words = f"truth up to {p['depth']['max_depth']:g} m, {clamp}, crop {crop}, no scale alignment, at {p['labels_at']}"
     words = f"{words}; scored: {p.get('view_words', 'the centre crop')}"
+    if p["split"] == "val" and p["selection"].startswith("best"):
+        words += "; the weights were chosen on these very frames, which flatters them"
     lines = [f"{p['task']} from {p['start']}, {p['training_frames']} labelled frames ({p['label_fraction']:.0%} of the training "
              f"sequences), head {p['head']}, {p['selection']}",
              f"{p['frames']} frames of split {p['split']} ({p['split_rule']}), {words}"]

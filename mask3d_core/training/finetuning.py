@@ -25,6 +25,7 @@ from mask3d_core.store import Store
 from mask3d_core.tasks.depth import Depth
 from mask3d_core.tasks.detect import Detect
 from mask3d_core.tasks.segment import Segment
+from mask3d_core.training.checkpoint import latest_state
 from mask3d_core.training.config import to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.held_out import HeldOut, held_out, part_of
@@ -216,12 +217,17 @@ def finetune(config: FinetuneConfig, run: str | Path, device: str | None = None,
         on_preview, on_step: see :func:`mask3d_core.training.loop.fit`.
 
     Raises:
-        ConfigError: an impossible configuration, all problems at once; frames that the start has seen; the run folder holds
+        ConfigError: an impossible configuration, all problems at once; sequences in two parts, labels that do not fit or are not
+            there (:func:`mask3d_core.training.preflight.refuse_vain`); frames that the start has seen; the run folder holds
             another run, or another process trains into it.
     """
+    from mask3d_core.training.preflight import refuse_vain
+
     config = config.validate()
 
     def train(place: torch.device, rank: int, world: int) -> FitResult:
+        if latest_state(Path(run) / "state") is None:  # every process asks, so that all of them stop
+            refuse_vain(config)
         start = open_start(config.start, config.image_size, config.patch, config.fit.seed, config.shape)
         store, used, batches, validation, record = prepared_data(config, start, place, rank, world)
         if rank == 0:

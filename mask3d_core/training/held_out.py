@@ -11,6 +11,7 @@ import torch
 
 from mask3d_core.batches import AugmentConfig, Batch, StoreBatches, crop_scale
 from mask3d_core.errors import ConfigError
+from mask3d_core.splits import OFFICIAL, SPLITS
 from mask3d_core.store import Store
 
 
@@ -92,7 +93,7 @@ def part_of(config, split: str) -> tuple[Store, np.ndarray]:
         The store and int64 indices, ascending; none where the data has no such part.
 
     Raises:
-        ConfigError: ``hold_out`` fits no sequence, or every one.
+        ConfigError: ``hold_out`` fits no sequence, or every one; another store that has a split, but no such part.
         StoreError: a store that is missing or damaged.
     """
     store = Store(config.data)
@@ -111,7 +112,44 @@ def part_of(config, split: str) -> tuple[Store, np.ndarray]:
         return store, store.indices(split)
     store = Store(other)
     indices = store.indices(split)
-    return store, indices if len(indices) else store.indices("all")
+    if len(indices):
+        return store, indices
+    parts = {name: count for name, count in store.header.split_counts.items() if name in SPLITS and count}
+    if len(parts) > 1:  # it was split, so the rest has another purpose
+        key = {"val": "validation_data", "test": "test_data"}[split]
+        raise ConfigError(f"{key} {store.path} has no {split} frames ({', '.join(f'{k} {v}' for k, v in parts.items())}), and its other "
+                          f"frames are not taken for them: prepare it again with such a part (official_val_share, or split \"{split}\" for "
+                          "all of it), or name another store")
+    return store, store.indices("all")
+
+
+def shared_sequences(first: tuple[Store, np.ndarray], second: tuple[Store, np.ndarray]) -> int:
+    """How many sequences of the second frames the first ones have too, as :meth:`Store.is_seen` recognises them: of a recording that
+    is cut by time only where the ranges overlap.
+
+    Args:
+        first, second: a store and int (k,) indices.
+    """
+    (store, indices), (other, frames) = first, second
+    if not len(indices) or not len(frames):
+        return 0
+    seen = other.is_seen(frames, store.sequence_keys(indices))
+    return len(np.unique(other.sequence_index[frames][seen]))
+
+
+def is_torn_officially(first: tuple[Store, np.ndarray], second: tuple[Store, np.ndarray]) -> bool:
+    """Whether both are parts of one store whose authors split it so."""
+    return first[0].fingerprint == second[0].fingerprint and first[0].header.split_kind == OFFICIAL
+
+
+def overlaps(frames: dict[str, tuple[Store, np.ndarray]]) -> dict[tuple[str, str], int]:
+    """Pairs of parts that share sequences, and how many.
+
+    Args:
+        frames: part ("train", "val", "test") to its store and indices.
+    """
+    found = {pair: shared_sequences(frames[pair[0]], frames[pair[1]]) for pair in (("train", "val"), ("train", "test"), ("val", "test"))}
+    return {pair: count for pair, count in found.items() if count}
 
 
 def held_out(config, split: str, labels: tuple[str, ...], limit: int = 0, batch_size: int = 8,

@@ -67,6 +67,29 @@ def preflight(config: FinetuneConfig, device: str | None = None, measure: bool =
     return tuple(found)
 
 
+def refuse_vain(config: FinetuneConfig, split: str = "") -> None:
+    """The cheap questions: what would make a run, or its score, worth nothing. Some hundred frames' labels are read.
+
+    Args:
+        config: of the run.
+        split: what is to be scored at the end, if it is known.
+
+    Raises:
+        ConfigError: all that was found.
+    """
+    parts = Parts(config)
+    found = _data(parts)
+    if "train" in parts.frames:
+        found.append(check_scenes(parts))
+        if config.task != "depth" and parts.store.semantic is not None and parts.store.header.class_names:
+            found += check_labels(parts)
+    problems = [finding.text for finding in found if finding.severity == "error"]
+    wanted = {split} | ({"val"} if config.select == "best" else set())
+    problems += [finding.text for finding in found if finding.numbers.get("unlabelled") in wanted]
+    if problems:
+        raise ConfigError(problems)
+
+
 def _asked(check: str, ask: Callable[[], list[Finding]]) -> list[Finding]:
     """The findings, or one that says why the question could not be asked."""
     try:
@@ -220,4 +243,4 @@ def _scored(parts: Parts) -> dict[str, int]:
     return {"val": min(val, limit) if limit else val, "test": test}
 
 
-__all__ = ["LOOKED_AT", "preflight"]
+__all__ = ["LOOKED_AT", "preflight", "refuse_vain"]

@@ -15,7 +15,7 @@ from mask3d_core.splits import BY_TIME
 from mask3d_core.store import Store
 from mask3d_core.tasks.depth import crop_of
 from mask3d_core.training.finetune_config import FinetuneConfig
-from mask3d_core.training.held_out import HeldOut
+from mask3d_core.training.held_out import HeldOut, is_torn_officially, overlaps
 
 LOOKED_AT = {"train": 200, "val": 60, "test": 60}  # frames whose labels and depth are read, evenly spread
 FEW_FRAMES = 8  # labelled training frames below which a score tells little of a recipe
@@ -52,25 +52,21 @@ class Parts:
         return store, indices[np.unique(np.linspace(0, len(indices) - 1, most).round().astype(int))] if most else indices
 
 
-def _keys(store: Store, indices: np.ndarray) -> set[str]:
-    return set(store.sequence_keys(indices)) if len(indices) else set()
-
-
 def check_scenes(parts: Parts) -> Finding:
     """No sequence in two parts."""
-    store, train = parts.frames["train"]
+    store = parts.store
     sequences = {part: len(np.unique(s.sequence_index[indices])) for part, (s, indices) in parts.frames.items()}
-    torn = {}
-    for part in ("val", "test"):
-        other, indices = parts.frames[part]
-        torn[part] = sum(key in _keys(store, train) for key in _keys(other, indices))
-        if store.header.split_kind != BY_TIME and other.header.split_kind == BY_TIME:  # its keys carry ranges of frames
-            torn[part] = int(other.is_seen(indices, sorted(_keys(store, train))).any())
-    if any(torn.values()):
-        said = ", ".join(f"{many(count, 'sequence')} of the {part} part" for part, count in torn.items() if count)
-        return Finding("scenes", "error", f"{said} also train; a score on them would be of rooms seen in training. Split by "
-                       "sequence: prepare the store again with split=auto",
-                       {**sequences, **{f"torn_{part}": count for part, count in torn.items()}})
+    torn = overlaps(parts.frames)
+    if torn:
+        said = ", ".join(f"{many(count, 'sequence')} of the {second} part {'also train' if first == 'train' else 'also validate'}"
+                         for (first, second), count in torn.items())
+        numbers = {**sequences, **{f"torn_{second}" if first == "train" else f"torn_{first}_{second}": count
+                                   for (first, second), count in torn.items()}}
+        if all(is_torn_officially(parts.frames[first], parts.frames[second]) for first, second in torn):
+            return Finding("scenes", "warn", f"{said}: the data set's own split is so. Its numbers compare with published ones, and are of "
+                           "rooms that were seen in training", numbers)
+        return Finding("scenes", "error", f"{said}; a score on them would be of rooms seen before. Split by sequence: prepare the store "
+                       "again with split=auto, or name stores with other recordings", numbers)
     if store.header.split_kind == BY_TIME and not parts.config.hold_out:
         return Finding("scenes", "warn", f"{store.header.split_rule}: scores will be of a room seen in training. A second "
                        "recording would say more", sequences)
@@ -119,6 +115,7 @@ def check_labels(parts: Parts) -> list[Finding]:
     if not train.sum():
         return [Finding("labels", "error", f"no pixel of the used training frames has a class ({words})",
                         {"frames": looked["train"]})]
+    found += [unlabelled(part) for part in ("val", "test") if looked[part] and not counts[part][:len(names)].sum()]
     never = [k for k in range(len(names)) if not train[k] and (counts["val"][k] or counts["test"][k])]
     nowhere = [k for k in range(len(names)) if not any(counts[part][k] for part in counts)]
     share = {name: float(count / train.sum()) for name, count in zip(names, train)}
@@ -137,6 +134,12 @@ def check_labels(parts: Parts) -> list[Finding]:
     if things:
         found.append(_objects(parts, things, objects, looked["train"]))
     return found
+
+
+def unlabelled(part: str) -> Finding:
+    """A part that cannot be scored, as many data sets keep the labels of their test part to themselves."""
+    remedy = "score the validation part (--split val)" if part == "test" else "use select=last, and score another part"
+    return Finding("labels", "warn", f"no looked-at pixel of the {part} part has a class, so it cannot be scored: {remedy}", {"unlabelled": part})
 
 
 def _objects(parts: Parts, things: tuple[int, ...], objects: np.ndarray, looked: int) -> Finding:
