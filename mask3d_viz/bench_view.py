@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mask3d_core.evaluation.bench.config import LINEAR, METRICS, NEAREST, READOUTS, TASKS, UNTRAINED, main_metric
+from mask3d_core.evaluation.bench.config import FAVOURED, LINEAR, METRICS, NEAREST, READOUTS, TASKS, UNTRAINED, main_metric
 from mask3d_core.evaluation.bench.entries import OPPONENT
 from mask3d_viz import style
 from mask3d_viz.curves import PIXELS_PER_INCH, TEXT, figure_image
@@ -66,10 +66,11 @@ def bench_figure(values: Mapping[str, Any], theme: str = "light", title: str = "
     _legend(figure, colors, height, tasks)
     count = frames["test_sequences"]
     over = f"over {count} rooms or recordings" if count > 1 else "over frames of one recording (too narrow)"
-    said = (f"{frames['words']}. Bars: 95 % intervals {over}. Dashed: opponents "
+    dagger = "\N{DAGGER} favours encoders that were trained to predict depth, by construction. " if set(tasks) & set(FAVOURED) else ""
+    said = (f"{dagger}{frames['words']}. Bars: 95 % intervals {over}. Dashed: opponents "
             "that learnt nothing; the dashed line is the best of them. Layer and strength chosen on validation frames. All rows "
             "share their rooms, so bars that overlap may still differ: the table has the paired differences.")
-    figure.text(0.012, 0.36 / height, "\n".join(textwrap.wrap(said, 160)), color=colors["muted"], fontsize=TEXT * 0.86,
+    figure.text(0.012, 0.36 / height, "\n".join(textwrap.wrap(said, 185)), color=colors["muted"], fontsize=TEXT * 0.86,
                 va="center")
     return figure
 
@@ -99,7 +100,7 @@ def _column(axis, task: str, rows: Mapping[str, Any], names: Sequence[str], them
     if best:
         axis.axvline(min(best) if what.lower_is_better else max(best), color=colors["muted"], linewidth=1.3,
                      linestyle=(0, (5, 3)), zorder=2)
-    axis.set_title(TITLES[task], color=colors["ink"], fontsize=TEXT * 1.12, fontweight="bold", loc="left")
+    axis.set_title(TITLES[task] + (" \N{DAGGER}" if task in FAVOURED else ""), color=colors["ink"], fontsize=TEXT * 1.12, fontweight="bold", loc="left")
     way = "\N{LEFTWARDS ARROW} better" if what.lower_is_better else "better \N{RIGHTWARDS ARROW}"
     unit = f" ({what.unit})" if what.unit else ""
     axis.set_xlabel(f"{what.label}{unit}   {way}", color=colors["ink"], fontsize=TEXT)

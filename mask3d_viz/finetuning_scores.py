@@ -87,7 +87,7 @@ def final_scores(runs: Mapping[str, dict[str, Any] | None], task: str) -> FinalS
     rows += [_row(name, score, metric, task, True) for name, score in last["scores"].items() if name != "model"]
     p = last["protocol"]
     said = (f"{p['frames']} frames of split {p['split']} ({p['split_rule']}), labels at {p['labels_at']}; "
-            f"{p['training_frames']} labelled frames learned from; {p['selection']}")
+            f"scored: {p.get('view_words', 'the centre crop')}; {p['training_frames']} labelled frames learned from; {p['selection']}")
     return FinalScores(called, tuple(rows), said, _difference(scored, task) if len(scored) == 2 else "")
 
 

@@ -127,7 +127,7 @@ def test_a_finished_pair_is_shown_whole(panel, folder):
         assert row.mean == found["scores"]["model"]["miou"] and row.low <= row.mean <= row.high
     means = [row.mean for row in panel.final.rows[:2]]
     assert f"{means[0] - means[1]:+.3f}" in panel.final.difference and "another seed" in panel.final.difference
-    assert "6 frames of split test" in panel.final.protocol
+    assert "6 frames of split test" in panel.final.protocol and "scored: the whole stored frame" in panel.final.protocol
 
 
 def test_without_a_green_list_nothing_starts(place, store, tmp_path):

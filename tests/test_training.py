@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from memory_store import MemoryStore
+from safetensors.torch import load_file
 
 from mask3d_core.batches import AugmentConfig, StoreBatches
 from mask3d_core.errors import CheckpointError, ConfigError, Mask3DError
@@ -193,6 +195,58 @@ def test_two_ranks_equal_one(tmp_path):
     first, second = (load_model(tmp_path / name)[0].state_dict() for name in ("one", "two"))
     for name in first:
         torch.testing.assert_close(first[name], second[name], rtol=1e-2, atol=1e-4)
+
+
+DRAWING = """
+import sys; sys.path[:0] = ["tests", "."]
+import dataclasses, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from mask3d_core.batches import AugmentConfig, StoreBatches
+from mask3d_core.training.loop import fit, start_processes
+from test_training import CONFIG, make_task
+from memory_store import MemoryStore
+start_processes("cpu")
+rank, run, drawn = torch.distributed.get_rank(), Path(sys.argv[1]), []
+config = dataclasses.replace(CONFIG, fit=dataclasses.replace(CONFIG.fit, steps=4, batch_size=2, keep=9))
+task, _ = make_task(config)
+def leave_out(module, inputs, output):  # as stochastic depth and dropout do
+    if not module.training: return output
+    kept = torch.rand(output.shape[0], 1, 1) < 0.5
+    drawn.append(kept.flatten().tolist())
+    return output * kept
+task.model.rgb_encoder.blocks[0].register_forward_hook(leave_out)
+store = MemoryStore()
+batches = StoreBatches(store, store.indices("train"), 2, (64, 80), AugmentConfig(), 0, "cpu", rank, 2)
+fit(task, batches, config.fit, run, "cpu", show=False)
+(run / f"drawn-{rank}.json").write_text(repr(drawn))
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_draw_apart_and_go_on_exactly(tmp_path):
+    script = tmp_path / "rank.py"
+    script.write_text(DRAWING)
+
+    def train(run: Path) -> list[str]:
+        done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(run)],
+                              cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"})
+        assert done.returncode == 0, done.stderr[-3000:]
+        return [(run / f"drawn-{rank}.json").read_text() for rank in (0, 1)]
+
+    first, second = train(tmp_path / "whole")
+    assert first != second, "else both leave the same frames' blocks out"
+    states = sorted((tmp_path / "whole" / "state").iterdir())
+    assert len(states) >= 2
+    begun = tmp_path / "begun"
+    shutil.copytree(tmp_path / "whole", begun)
+    for state in sorted((begun / "state").iterdir())[1:]:  # as after a kill between the first save and the second
+        shutil.rmtree(state)
+    again = train(begun)
+    for mine, whole in zip(again, (first, second), strict=True):
+        assert eval(mine) == eval(whole)[-len(eval(mine)):] != []
+    weights, resumed = (load_file(tmp_path / name / "latest.safetensors") for name in ("whole", "begun"))
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 
 def test_a_non_finite_loss_changes_nothing_and_a_lasting_one_stops_the_run(tmp_path):

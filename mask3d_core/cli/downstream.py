@@ -161,7 +161,10 @@ class Predict:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a frozen encoder holds of the third dimension: depth, normals, semantics, correspondence. About ten CPU minutes."""
+    """What a frozen encoder holds of the third dimension: depth, normals, semantics, correspondence.
+
+    Half an hour of one CPU core with all reference rows, most of it for them.
+    """
 
     start: Positional[str]
     """"timm:<name>" (any plain VisionTransformer; its weights need a network once), "random:<name>", or a checkpoint."""

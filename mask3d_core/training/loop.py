@@ -179,16 +179,29 @@ class Engine:
                 self.model.load_state_dict(own)
 
     def save(self, record: dict[str, Any]) -> None:
-        """Write the training state (rank 0)."""
+        """Write the training state; every process must come here, rank 0 writes."""
+        random = self._random_states()
         if self.rank == 0:
             parts = {"model": self.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer),
-                     "ema": self.ema or {}, "random": self._random_states()}
+                     "ema": self.ema or {}, "random": random}
             save_state(self.run / "state", self.step, parts, {"step": self.step, **record}, self.config.keep)
 
+    def draw_apart(self) -> None:
+        """Several processes draw differently: with one state all of them would leave the same blocks out and sample alike. One process
+        goes on with the state that it has."""
+        if self.world > 1:
+            torch.manual_seed(int(np.random.SeedSequence([self.config.seed, self.rank]).generate_state(1, np.uint32)[0]))
+
     def _random_states(self) -> dict[str, Tensor]:
-        """Of torch's own generators, which stochastic depth and the samplers of a detector draw from."""
-        states = {"cpu": torch.get_rng_state()}
-        return states | ({"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {})
+        """Of torch's own generators, which stochastic depth and the samplers of a detector draw from: "cpu" and "cuda" of rank 0,
+        "cpu.1", "cuda.1" and so on of the others."""
+        own = {"cpu": torch.get_rng_state()}
+        own |= {"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}
+        if self.world == 1:
+            return own
+        gathered: list[Any] = [None] * self.world
+        dist.all_gather_object(gathered, own)
+        return {_of_rank(name, rank): state for rank, states in enumerate(gathered) for name, state in states.items()}
 
     def resume(self) -> bool:
         """Load the newest whole training state of the run folder. False when there is none."""
@@ -204,13 +217,20 @@ class Engine:
         load_optimizer(self.optimizer, read_tensors(folder / "optimizer.safetensors"))
         if self.ema is not None:
             self.ema = {k: v.to(self.device) for k, v in read_tensors(folder / "ema.safetensors").items()}
-        random = read_tensors(folder / "random.safetensors")
-        torch.set_rng_state(random["cpu"])
-        if "cuda" in random and self.device.type == "cuda":
-            torch.cuda.set_rng_state(random["cuda"], self.device)
+        random = read_tensors(folder / "random.safetensors")  # of a state from fewer processes the others' are not there: they stay as begun
+        cpu, cuda = (random.get(_of_rank(name, self.rank)) for name in ("cpu", "cuda"))
+        if cpu is not None:
+            torch.set_rng_state(cpu)
+        if cuda is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(cuda, self.device)
         self.step, self.resumed_metrics = state["step"], state.get("metrics", {})
         self.resumed_best = state.get("best")
         return True
+
+
+def _of_rank(name: str, rank: int) -> str:
+    """What a generator of a process is called in a saved state."""
+    return f"{name}.{rank}" if rank else name
 
 
 def _plain_attention(model: nn.Module) -> None:
@@ -251,6 +271,7 @@ def fit(task: Task, batches, config: FitConfig, run: str | Path, device: torch.d
     world = dist.get_world_size() if dist.is_initialized() else 1
     frames_per_step = config.batch_size * config.accumulate * world
     engine = Engine(task, config, run, device, frames_per_step)
+    engine.draw_apart()
     resumed = engine.resume()
     loop = _Loop(engine, run, show and engine.rank == 0, on_preview, on_step)
     loop.progress.say(f"precision {engine.precision} on {device} ({config.precision}), {frames_per_step} frames per step")

@@ -31,6 +31,9 @@ METRICS: dict[str, dict[str, Metric]] = {
                "median_cm": Metric("median error", "cm", True, "median distance in space, per pair of views")}}
 """By task; the first of each task is its main number: the one that layers and strengths are chosen by."""
 
+FAVOURED = (DEPTH, NORMALS)  # by construction, of encoders that were trained to predict depth
+FAVOURED_WORDS = "depth and normals favour, by construction, encoders that were trained to predict depth"
+NO_INSTANCES = "instances are not asked of a frozen encoder here: `mask3d finetune --task detect --freeze -1` trains Mask R-CNN on one"
 SELECTION = ("For every encoder, task and readout alike, the layer and the strength (linear) or the number of neighbours "
              "(k-NN) are those with the best main number on the validation frames, from one grid for all; the test frames are "
              "scored once, with that choice.")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mask3d_core.errors import ConfigError
-from mask3d_core.evaluation.bench.config import (LINEAR, MATCHING, METRICS, NEAREST, READOUTS, SELECTION, SEMANTICS,
+from mask3d_core.evaluation.bench.config import (FAVOURED_WORDS, LINEAR, MATCHING, METRICS, NEAREST, NO_INSTANCES, READOUTS, SELECTION, SEMANTICS,
                                                  BenchConfig, main_metric)
 from mask3d_core.evaluation.bench.correspondence import ANGLE_BINS
 from mask3d_core.evaluation.bench.entries import OPPONENT, TRIVIAL_WORDS
@@ -206,7 +206,7 @@ class BenchResult:
     def text(self) -> str:
         """The table for a terminal, one block per task; the best number of each column is marked."""
         sure = f"95 % intervals resample {_resampled(self)}. {SEEDS}"
-        lines = [self.words, self.config.words(), SELECTION, sure, TRIVIAL_WORDS]
+        lines = [self.words, self.config.words(), SELECTION, sure, TRIVIAL_WORDS, FAVOURED_WORDS, NO_INSTANCES]
         wide = max(len(name) for name in self.rows) + 2
         for task in self.tasks:
             for readout in READOUTS[task]:
