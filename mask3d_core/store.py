@@ -24,6 +24,8 @@ from mask3d_core.frames import FrameOrigin, Intrinsics, RGBDFrame
 from mask3d_core.splits import BY_TIME, OFFICIAL, SPLITS
 
 FORMAT_VERSION = 1
+TWINS = (("nyuv2/", "sunrgbd/kv1/NYUdata"),)
+"""Beginnings of sequence keys that name the same frames: SUN RGB-D holds NYUv2's labelled ones (Song et al. 2015)."""
 HEADER, CHECKSUMS, PLAN = "header.json", "checksums.json", "plan.json"
 PICTURES = {"color": ("color.u8", np.dtype("u1"), (3,)), "depth": ("depth.u16", np.dtype("<u2"), ()),
             "semantic": ("semantic.u8", np.dtype("u1"), ()), "instance": ("instance.u16", np.dtype("<u2"), ())}
@@ -262,7 +264,8 @@ class Store:
 
         Args:
             indices: int (k,).
-            keys: as :meth:`sequence_keys` gave them, of this store or another one of the same recordings.
+            keys: as :meth:`sequence_keys` gave them, of this store or another one of the same recordings. Frames that two data sets
+                share (:data:`TWINS`) are recognised by the data sets' names alone.
 
         Returns:
             bool (k,).
@@ -275,10 +278,12 @@ class Store:
             ranges.append((match[1], int(match[2]), int(match[3]))) if match else whole.add(key)
         own = {int(k): f"{self._origin_name()}/{self._sequence_names[k].decode('utf-8', 'replace')}"
                for k in np.unique(self.sequence_index[indices])}
+        pairs = [(mine, other) for pair in TWINS for mine, other in (pair, pair[::-1])]
+        twins = tuple(mine for mine, other in pairs if any(key.startswith(other) for key in keys))
         numbers, sources = self.sequence_index[indices], self.source_index[indices]
         for number, key in own.items():
             here = numbers == number
-            seen |= here & (key in whole)
+            seen |= here & (key in whole or (bool(twins) and key.startswith(twins)))
             for name, first, last in ranges:
                 if name == key:
                     seen |= here & (sources >= first) & (sources <= last)

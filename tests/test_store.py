@@ -159,3 +159,23 @@ def test_the_header_reads_as_it_was_written(path):
     header = Store(path).header
     assert json.loads(header_text(header)) == json.loads((path / "header.json").read_text())
     assert set(json.loads(header_text(header))) == {f.name for f in dataclasses.fields(StoreHeader)} | {"checksum"}
+
+
+class Named(ListSource):
+    """Frames of one sequence of a data set."""
+
+    def __init__(self, name, sequence):
+        super().__init__(6, 1)
+        self.name, self.only = name, sequence
+
+    def sequence(self, index):
+        return self.only
+
+
+@pytest.mark.parametrize(("first", "second", "is_same"), [
+    (("nyuv2", "kitchen_0004"), ("sunrgbd", "kv1/NYUdata/test"), True), (("sunrgbd", "kv1/NYUdata"), ("nyuv2", "office_0001"), True),
+    (("nyuv2", "kitchen_0004"), ("sunrgbd", "kv1/b3dodata"), False), (("scannet", "scene0000_00"), ("sunrgbd", "kv1/NYUdata"), False)])
+def test_frames_that_two_data_sets_share_are_recognised(tmp_path, first, second, is_same):
+    trained, tested = (prepare(Named(*names), tmp_path / str(k), PrepareConfig(40, 56, split="train"), progress=False)
+                       for k, names in enumerate((first, second)))
+    assert tested.is_seen(np.arange(6), trained.sequence_keys(np.arange(6))).all() == is_same

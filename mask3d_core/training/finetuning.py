@@ -160,7 +160,8 @@ def prepared_data(config: FinetuneConfig, start: Start, device: torch.device, ra
         seen = seen_frames(other, frames, start.record)
         if seen.any():
             problems.append(f"{int(seen.sum())} of {len(seen)} {name} frames in {other.path} were in the start's own training data; a "
-                            "score on them would say nothing. Use a start that has not seen them, or another store")
+                            "score on them would say nothing. Use a start that has not seen them, or another store (recordings are "
+                            "recognised by their names: give other ones of the same name another folder)")
         if len(frames) and config.task != "depth" and tuple(other.header.class_names) != tuple(store.header.class_names):
             problems.append(f"{other.path} has other classes than {store.path}")
     if problems:
