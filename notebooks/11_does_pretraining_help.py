@@ -93,6 +93,15 @@ picture(trials_image(tried), "validation scores of ten starts; a dash per learni
 # it has to guess how far away things are, which the picture hardly says; the depth that is shown gives that away, and colour is
 # left with the question it can answer: where one thing ends and the next begins.
 #
+# The whole grid of both ratios, on test rooms this time (`mask3d study ratios`: less pre-training, again a matrix on the frozen
+# encoder). "Below noise": worse than an encoder that was never trained.
+
+# %%
+path = shipped("results", "study_ratios.json")
+grid = json.loads(path.read_text()) if path.is_file() else None
+picture(study_image(grid), "mIoU over both ratios; differences with intervals") if grid else None
+
+# %% [markdown]
 # ## A small cell of it, live
 #
 # Two starts, two seeds, sixteen rooms, two dozen steps, on this machine, now. It is **far too small to tell anything**; it

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from list_source import ListSource
 from PIL import Image
 
 from mask3d_core.batches import AugmentConfig
@@ -32,7 +33,7 @@ from mask3d_core.training.log import read_log
 pytest.importorskip("pycocotools", reason="pycocotools, the standard evaluator, is not installed")
 
 from mask3d_core.evaluation.detection import METRICS, DetectionScores, coco_results  # noqa: E402
-from mask3d_core.evaluation.downstream import score_run  # noqa: E402
+from mask3d_core.evaluation.downstream import ScoreConfig, evaluate_finetuned, score_run  # noqa: E402
 from mask3d_core.evaluation.fixed_objects import fixed_objects  # noqa: E402
 from mask3d_core.tasks.detect import detect_batch, score_objects  # noqa: E402
 
@@ -392,6 +393,27 @@ def test_the_score_stands_beside_the_trivial_answer(trained):
         result["scores"]["model"]["mask_ap"] - result["scores"]["the same objects everywhere"]["mask_ap"])
     assert all(word in text for word in ("pycocotools", "box, ball", "mask AP50"))
     assert result["protocol"]["things"] == ["box", "ball"]
+
+
+def test_frames_without_an_object_are_not_scored(trained, tmp_path):
+    """As of a test part whose labels its authors keep."""
+    folder, store, _ = trained
+    model, record = load_finetuned(folder / "run")
+
+    class Bare(ListSource):
+        """Unlabelled frames of a store with the same classes."""
+
+        def read(self, index):
+            frame = super().read(index)
+            return dataclasses.replace(frame, semantic=np.full(frame.depth.shape, 255, np.uint8),
+                                       instance=np.zeros(frame.depth.shape, np.int32))
+
+    source = Bare(4, 1, height=SIZE[0], width=SIZE[1])
+    source.labels, source.class_names = frozenset({"semantic", "instance"}), CLASSES
+    place = tmp_path / "bare"
+    prepare(source, place, PrepareConfig(*SIZE, split="test"), progress=False)
+    with pytest.raises(ConfigError, match=r"these 4 frames .* no object .*--split val"):
+        evaluate_finetuned(model, record, ScoreConfig("test"), str(place))
 
 
 def test_predictions_are_coco_files_that_others_load(trained, tmp_path, capsys):

@@ -38,7 +38,7 @@ def score_detections(model: Detector, record: dict[str, Any], training: Finetune
         Plain JSON values: "scores" by answer, "difference" (model minus trivial answer), "fixed_objects" how many it has.
 
     Raises:
-        ConfigError: other classes than the model's.
+        ConfigError: other classes than the model's, or frames without an object.
     """
     names, smallest = tuple(record["class_names"]), training.detect.smallest
     if tuple(frames.store.header.class_names) != names:
@@ -57,6 +57,9 @@ def score_detections(model: Detector, record: dict[str, Any], training: Finetune
         result["fixed_objects"] = len(same)
     found: dict[str, DetectionScores] = {
         name: score_objects(answer, frames, names, model.config.things, smallest) for name, answer in answers.items()}
+    if not found["model"].objects:
+        raise ConfigError(f"these {len(frames)} frames of {frames.store.path} have no object of the classes that are scored, so they cannot "
+                          "be scored; many data sets keep the labels of their test part: score another one (--split val)")
     result["scores"] = {name: scores.as_dict() for name, scores in found.items()}
     if FIXED in found:
         result["difference"] = {"to": FIXED, **{metric: found["model"].difference(found[FIXED], metric).as_dict()
