@@ -85,14 +85,16 @@ def depth_sheet(color: np.ndarray, depth: np.ndarray, is_valid: np.ndarray, pred
 
 
 def preview_sheet(arrays: dict[str, np.ndarray], class_names: Sequence[str] = (), *, theme: str = "light") -> np.ndarray:
-    """The fixed validation frames of a fine-tuning run (``RUN/previews/step-*.npz``), whatever its task."""
-    color = np.moveaxis(arrays["color"], 1, -1)
+    """The fixed frames of a fine-tuning run (``RUN/previews/step-*.npz``), whatever its task."""
+    color, name = np.moveaxis(arrays["color"], 1, -1), "prediction"
+    if "is_training" in arrays:
+        name += ", training frame"
     if "semantic_prediction" in arrays:
-        return segment_sheet(color, arrays["semantic"], {"prediction": arrays["semantic_prediction"]}, class_names, theme=theme)
+        return segment_sheet(color, arrays["semantic"], {name: arrays["semantic_prediction"]}, class_names, theme=theme)
     if "object_ids" in arrays:
         return detect_sheet(arrays, class_names, theme=theme)
     return depth_sheet(color, arrays["depth"].astype(np.float32), arrays["is_valid"],
-                       {"prediction": arrays["depth_prediction"].astype(np.float32)}, theme=theme)
+                       {name: arrays["depth_prediction"].astype(np.float32)}, theme=theme)
 
 
 def prediction_picture(made: PicturePrediction, *, theme: str = "light") -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ class Frame:
         tile: (height, width) of a tile.
         count: fixed frames in the file.
         present: class ids that the truth holds.
+        is_training: it is learned from: no frame validates.
     """
 
     color: np.ndarray
@@ -43,6 +44,7 @@ class Frame:
     tile: tuple[int, int]
     count: int
     present: tuple[int, ...] = ()
+    is_training: bool = False
 
 
 def class_names_of(run: Path) -> tuple[str, ...]:
@@ -99,7 +101,7 @@ class FinetuningFilm:
                 words.append(said)
             shown.append(step)
             pictures.append(film_picture(tiles))
-            captions.append(f"Step {step}: {', '.join(words)}")
+            captions.append(f"Step {step}{', a training frame (none validates)' if first.is_training else ''}: {', '.join(words)}")
         fixed = film_picture([resize_smooth(first.color, first.tile), resize_nearest(first.truth, first.tile)])
         return FilmPictures(tuple(shown), tuple(pictures), tuple(captions), fixed, ("RGB", *runs, "Truth"),
                             (False, *(True for _ in runs), False), first.tile, first.count)
@@ -131,7 +133,7 @@ class FinetuningFilm:
             key = (str(path), path.stat().st_mtime_ns, frame, self._names)
             if key not in self._frames:
                 with np.load(path) as arrays:
-                    self._frames[key] = self._still(dict(arrays), frame)
+                    self._frames[key] = replace(self._still(dict(arrays), frame), is_training="is_training" in arrays)
             return self._frames[key]
         except (OSError, KeyError, ValueError, IndexError, zipfile.BadZipFile):
             return None

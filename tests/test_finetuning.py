@@ -33,6 +33,7 @@ from mask3d_core.training.finetuned import load_finetuned
 from mask3d_core.training.finetuning import build_dense, finetune, freeze, labelled_share, seen_frames
 from mask3d_core.training.held_out import HeldOut, held_out, part_of
 from mask3d_core.training.schedule import layer_decay, parameter_groups
+from mask3d_viz.finetuning_film import FinetuningFilm
 
 SHAPE = EncoderConfig(width=32, depth=4, heads=2)
 SIZE = (48, 64)
@@ -264,6 +265,21 @@ def test_whole_types_of_scene_can_be_held_out(rooms):
         part_of(config_of(rooms, hold_out=("kitchen*",)), "test")
     with pytest.raises(ConfigError, match="hold_out leaves none"):
         config_of(rooms, hold_out=(names[0],), select="best")
+
+
+def test_where_nothing_validates_training_frames_are_shown_and_named(rooms, tmp_path):
+    store = Store(rooms)
+    held = store.sequence(0)
+    config = config_of(rooms, hold_out=(held,), fit={"steps": 1, "eval_every": 0})
+    finetune(config, tmp_path / "run", "cpu", show=False)
+    path = tmp_path / "run" / "previews" / "step-000000001.npz"
+    with np.load(path) as arrays:
+        assert arrays["is_training"] and len(arrays["color"]) == len(arrays["semantic_prediction"]) == 2
+    film = FinetuningFilm(lambda: store.header.class_names).make([(1, path)])
+    assert "a training frame (none validates)" in film.captions[0]
+    finetune(config_of(rooms, fit={"steps": 1, "eval_every": 0}), tmp_path / "split", "cpu", show=False)
+    with np.load(tmp_path / "split" / "previews" / "step-000000001.npz") as arrays:
+        assert "is_training" not in arrays
 
 
 def test_other_stores_validate_and_test(rooms, tmp_path):

@@ -19,7 +19,7 @@ from mask3d_core.store import Store
 from mask3d_core.tasks import LossSum
 from mask3d_core.training.config import to_dict
 from mask3d_core.training.finetune_config import DepthConfig, FinetuneConfig
-from mask3d_core.training.held_out import HeldOut
+from mask3d_core.training.held_out import HeldOut, marked
 from mask3d_core.training.schedule import layer_decay
 
 METRICS = ("abs_rel", "rmse", "delta1", "delta2", "delta3")
@@ -138,6 +138,7 @@ class Depth:
     def __init__(self, config: FinetuneConfig, model: DenseModel, validation: HeldOut | None, data: dict[str, Any],
                  mean_map: Tensor | None = None):
         self.config, self.model, self.validation, self.data, self.mean_map = config, model, validation, data, mean_map
+        self.shown = validation  # the fixed frames of previews
         self.selection = ("abs_rel", False) if config.select == "best" else None
         self.layer_scale = layer_decay(config.layer_decay, len(model.encoder.blocks))
 
@@ -157,13 +158,13 @@ class Depth:
         return {name: float(np.nanmean(v)) for name, v in values.items() if np.isfinite(v).any()}
 
     def preview(self, model: nn.Module) -> dict[str, np.ndarray]:
-        """Predicted depth of the first validation frames, with the truth, as small arrays."""
-        batch = self.validation.first(self.config.preview) if self.validation is not None else None
+        """Predicted depth of the fixed frames, with the truth, as small arrays."""
+        batch = self.shown.first(self.config.preview) if self.shown is not None else None
         if batch is None:
             return {}
         arrays = {"color": (batch.color * 255).round().byte(), "depth": batch.depth.half(), "is_valid": batch.is_valid,
                   "intrinsics": batch.intrinsics, "depth_prediction": self._metres(model, batch).half()}
-        return {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
+        return marked({name: tensor.cpu().numpy() for name, tensor in arrays.items()}, self.shown, self.validation)
 
     def record(self) -> dict[str, Any]:
         """Configuration and data of the run."""

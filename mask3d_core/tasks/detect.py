@@ -21,7 +21,7 @@ from mask3d_core.objects import FrameObjects, decode_mask, frame_objects
 from mask3d_core.tasks import LossSum
 from mask3d_core.training.config import to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
-from mask3d_core.training.held_out import HeldOut
+from mask3d_core.training.held_out import HeldOut, marked
 from mask3d_core.training.schedule import layer_decay
 
 SHOWN = ("mask_ap", "mask_ap50", "box_ap")  # of the periodic evaluation
@@ -79,6 +79,7 @@ class Detect:
     def __init__(self, config: FinetuneConfig, model: Detector, validation: HeldOut | None, class_names: Sequence[str],
                  data: dict[str, Any]):
         self.config, self.model, self.validation, self.data = config, model, validation, data
+        self.shown = validation  # the fixed frames of previews
         self.class_names, self.things = tuple(class_names), model.config.things
         self.selection = ("mask_ap", True) if config.select == "best" else None
         self.layer_scale = layer_decay(config.layer_decay, len(model.encoder.blocks))
@@ -99,13 +100,13 @@ class Detect:
         return {name: found[name] for name in SHOWN if np.isfinite(found[name])}
 
     def preview(self, model: nn.Module) -> dict[str, np.ndarray]:
-        """Objects of the first validation frames with the truth, as small arrays.
+        """Objects of the fixed frames with the truth, as small arrays.
 
         ``object_ids`` and ``truth_ids`` are uint8 (n, h, w): 0 nothing, k the k-th object of the frame, the best score on top.
         ``object_labels`` and ``truth_labels`` are int16 (n, m), class ids, -1 where the frame has fewer; ``object_boxes`` and
         ``truth_boxes`` float32 (n, m, 4), left, top, right, bottom; ``object_scores`` float32 (n, m); ``is_ignored`` bool.
         """
-        batch = self.validation.first(self.config.preview) if self.validation is not None else None
+        batch = self.shown.first(self.config.preview) if self.shown is not None else None
         if batch is None:
             return {}
         truth = batch_objects(batch, self.things, self.config.detect.smallest)
@@ -114,7 +115,7 @@ class Detect:
                   "is_ignored": torch.stack([one.is_ignored for one in truth]).cpu().numpy()}
         for name, frames in (("truth", [_of_truth(one) for one in truth]), ("object", [_of_results(one) for one in found])):
             arrays |= _padded(name, frames, batch.color.shape[-2:])
-        return arrays
+        return marked(arrays, self.shown, self.validation)
 
     def record(self) -> dict[str, Any]:
         """Configuration, classes and data of the run."""

@@ -19,7 +19,7 @@ from mask3d_core.shapes import Float, Int
 from mask3d_core.tasks import LossSum
 from mask3d_core.training.config import to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
-from mask3d_core.training.held_out import HeldOut
+from mask3d_core.training.held_out import HeldOut, marked
 from mask3d_core.training.schedule import layer_decay
 
 
@@ -74,6 +74,7 @@ class Segment:
     def __init__(self, config: FinetuneConfig, model: DenseModel, validation: HeldOut | None, class_names: Sequence[str],
                  data: dict[str, Any]):
         self.config, self.model, self.validation, self.data = config, model, validation, data
+        self.shown = validation  # the fixed frames of previews
         self.class_names = tuple(class_names)
         self.selection = ("miou", True) if config.select == "best" else None
         self.layer_scale = layer_decay(config.layer_decay, len(model.encoder.blocks))
@@ -90,13 +91,13 @@ class Segment:
         return {name: found[name] for name in METRICS if np.isfinite(found[name])}
 
     def preview(self, model: nn.Module) -> dict[str, np.ndarray]:
-        """Predicted classes of the first validation frames, with the truth, as small arrays."""
-        batch = self.validation.first(self.config.preview) if self.validation is not None else None
+        """Predicted classes of the fixed frames, with the truth, as small arrays."""
+        batch = self.shown.first(self.config.preview) if self.shown is not None else None
         if batch is None:
             return {}
         arrays = {"color": (batch.color * 255).round().byte(), "semantic": batch.semantic.byte(),
                   "semantic_prediction": model(batch.color).argmax(dim=1).byte()}
-        return {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
+        return marked({name: tensor.cpu().numpy() for name, tensor in arrays.items()}, self.shown, self.validation)
 
     def record(self) -> dict[str, Any]:
         """Configuration, classes and data of the run."""

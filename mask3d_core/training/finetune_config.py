@@ -106,7 +106,7 @@ class FinetuneConfig:
             own factor; or "centre", a crop of its middle (stores are a little larger than the training size).
         select: which weights are scored: "last", or "best" on validation. Never by the test split.
         eval_frames: validation frames scored at every evaluation, evenly spaced; 0 = all.
-        preview: how many fixed validation frames are predicted at every evaluation.
+        preview: how many fixed validation frames are predicted at every evaluation; training frames where none validates.
         depth, detect: of those tasks.
         augment, fit: as in pre-training.
         name: for the record.

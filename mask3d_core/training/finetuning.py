@@ -234,9 +234,17 @@ def finetune(config: FinetuneConfig, run: str | Path, device: str | None = None,
         if rank == 0:
             write_config(Path(run), to_dict(config))
         task = build_task(config, start, store, used, validation, {**record, **_with_start(record, start)})
+        if validation is None and config.preview:  # frames that test are not for looking at while choices are still made
+            task.shown = training_previews(config, store, used, place)
         return fit(task, batches, config.fit, run, place, show, on_preview, on_step)
 
     return run_claimed(config, run, device, train)
+
+
+def training_previews(config: FinetuneConfig, store: Store, used: np.ndarray, device: torch.device) -> HeldOut:
+    """Some labelled training frames, evenly spread and without augmentation."""
+    few = used[np.unique(np.linspace(0, len(used) - 1, min(config.preview, len(used))).round().astype(int))]
+    return HeldOut(store, few, config.image_size, LABELS[config.task], config.fit.batch_size, device, config.view)
 
 
 def _with_start(record: dict[str, Any], start: Start) -> dict[str, Any]:

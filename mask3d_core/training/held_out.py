@@ -166,3 +166,8 @@ def held_out(config, split: str, labels: tuple[str, ...], limit: int = 0, batch_
     if limit and len(indices) > limit:
         indices = indices[np.linspace(0, len(indices) - 1, limit).round().astype(int)]
     return HeldOut(store, indices, config.image_size, labels, batch_size, device, config.view)
+
+
+def marked(arrays: dict[str, np.ndarray], shown: HeldOut | None, validation: HeldOut | None) -> dict[str, np.ndarray]:
+    """Previews with "is_training" where no frame validates and training frames are shown instead."""
+    return arrays if shown is validation else {**arrays, "is_training": np.array(True)}
