@@ -428,7 +428,10 @@ def test_the_figure_has_a_row_for_everybody_in_both_themes():
     assert row_order(values["rows"])[0] == "told"
     pictures = [figure_image(bench_figure(values, theme)) for theme in ("light", "dark")]
     assert pictures[0].shape == pictures[1].shape and pictures[0].mean() > 150 > 100 > pictures[1].mean()
-    assert [axis.get_title(loc="left") for axis in bench_figure(values).axes] == ["Depth", "Surface normals", "Semantics"]
+    assert [axis.get_title(loc="left") for axis in bench_figure(values).axes] == ["Depth \N{DAGGER}", "Surface normals \N{DAGGER}", "Semantics"]
+    said = " ".join(text.get_text() for text in bench_figure(values).texts)
+    assert "\N{DAGGER} favours encoders that were trained to predict depth" in " ".join(said.split())
+    assert "favour, by construction" in result.text() and "--task detect --freeze -1" in result.text()
     with pytest.raises(PictureError, match="mask3d probe"):
         bench_figure({"rows": {}})
     assert set(METRICS) == {DEPTH, NORMALS, SEMANTICS, MATCHING}
