@@ -4,7 +4,7 @@
 
 The bare step is forward, loss, backward and AdamW on a ready batch; the engine's clips, guards against NaN, scales rates
 layer by layer and logs as well. timm's own model with a linear classifier at the same size stands beside them, so that one
-sees what the head costs. Scoring streams: its peak memory over 16 and over 64 frames should be the same.
+sees what the head costs; beside detection torchvision's Mask R-CNN of a ResNet-50. Scoring streams: its peak memory over 16 and over 64 frames should be the same.
 """
 
 from __future__ import annotations
@@ -25,33 +25,36 @@ from mask3d_core.batches import StoreBatches
 from mask3d_core.models.heads import HeadConfig
 from mask3d_core.models.starts import open_start
 from mask3d_core.tasks.depth import Depth
+from mask3d_core.tasks.detect import Detect
 from mask3d_core.tasks.segment import Segment, score_segments
 from mask3d_core.training.config import FitConfig
 from mask3d_core.training.finetune_config import FinetuneConfig, finetune_config
-from mask3d_core.training.finetuning import build_dense
+from mask3d_core.training.finetuning import build_dense, build_detector
 from mask3d_core.training.held_out import HeldOut
-from mask3d_core.training.loop import Engine
+from mask3d_core.training.loop import Engine, plain_attention
 from mask3d_core.training.precision import autocast, cpu_has_bf16
 from mask3d_core.training.schedule import parameter_groups
 
 NAMES = tuple(f"class {k}" for k in range(13))
-CASES = (("segment", "linear"), ("segment", "dpt"), ("depth", "dpt"))
+CASES = (("segment", "linear"), ("segment", "dpt"), ("depth", "dpt"), ("detect", "Mask R-CNN"))
+DETECTED = 4  # frames of a detection step
 
 
 def build(task: str, head: str, precision: str, batch_size: int):
     """A task of the shipped size with a random start."""
     fit = FitConfig(steps=1000, batch_size=batch_size, learning_rate=1e-4, precision=precision)
-    config = finetune_config(task, head=HeadConfig(head), fit=fit, drop_path=0.0)
+    config = finetune_config(task, fit=fit, drop_path=0.0, **({} if task == "detect" else {"head": HeadConfig(head)}))
     start = open_start("random", config.image_size)
+    if task == "detect":
+        return config, Detect(config, build_detector(config, start, NAMES), None, NAMES, {})
     model = build_dense(config, start, 1 if task == "depth" else len(NAMES))
     return config, (Depth(config, model, None, {}) if task == "depth" else Segment(config, model, None, NAMES, {}))
 
 
 def bare_step(config: FinetuneConfig, task, batch):
-    """Forward, loss, backward and AdamW, as a call without arguments."""
-    for module in task.model.modules():
-        if isinstance(getattr(module, "fused_attn", None), bool):
-            module.fused_attn = False
+    """Forward, loss, backward and AdamW, as a call without arguments; with the attention that the engine takes."""
+    if config.fit.precision == "bf16":
+        plain_attention(task.model)
     optimizer = torch.optim.AdamW(parameter_groups(task.model, config.fit.weight_decay), lr=1e-6, fused=True)
 
     def step() -> None:
@@ -81,6 +84,36 @@ def classifier_step(precision: str, batch):
     return step
 
 
+def with_objects(batch, frames: int):
+    """The first frames with two rectangles as objects, and the same as torchvision wants them."""
+    size = batch.color.shape[-2:]
+    semantic, instance = torch.zeros((frames, *size), dtype=torch.long), torch.zeros((frames, *size), dtype=torch.long)
+    boxes = torch.tensor([[30.0, 40.0, 150.0, 160.0], [180.0, 60.0, 300.0, 220.0]])
+    for number, (left, top, right, bottom) in enumerate(boxes.int().tolist(), 1):
+        semantic[:, top:bottom, left:right], instance[:, top:bottom, left:right] = 3 + number, number
+    masks = torch.stack([instance[0] == number for number in (1, 2)]).to(torch.uint8)
+    targets = [{"boxes": boxes, "labels": torch.tensor([4, 5]), "masks": masks} for _ in range(frames)]
+    return dataclasses.replace(batch[:frames], semantic=semantic, instance=instance), targets
+
+
+def detector_step(precision: str, batch, targets):
+    """torchvision's own Mask R-CNN (ResNet-50 and feature pyramid, from noise) on the same frames."""
+    from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=1 + len(NAMES), min_size=batch.color.shape[-2],
+                                  max_size=batch.color.shape[-1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(precision, batch.color.device):
+            losses = model(list(batch.color), targets)
+        sum(losses.values()).backward()
+        optimizer.step()
+
+    return step
+
+
 def peak_megabytes() -> float:
     """Most memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -96,16 +129,20 @@ def measure(batch_size: int, repeats: int) -> tuple[dict[str, str], dict[str, An
         batch = source.batch(0)
         batch = dataclasses.replace(batch, semantic=(batch.color.mean(1) * 12.99).long())
         for task_name, head in CASES:
-            config, task = build(task_name, head, precision, batch_size)
-            engine = Engine(task, config.fit, Path("."), torch.device("cpu"), batch_size)
-            endless = itertools.repeat(batch)
-            times = take_turns({"bare": bare_step(*build(task_name, head, precision, batch_size), batch),
-                                "engine": lambda: engine.train_step(endless), "timm": classifier_step(precision, batch)}, repeats, patience=120)
+            frames = min(DETECTED, batch_size) if task_name == "detect" else batch_size
+            config, task = build(task_name, head, precision, frames)
+            engine = Engine(task, config.fit, Path("."), torch.device("cpu"), frames)
+            used, targets = with_objects(batch, frames) if task_name == "detect" else (batch, [])
+            endless = itertools.repeat(used)
+            other = detector_step(precision, used, targets) if targets else classifier_step(precision, used)
+            times = take_turns({"bare": bare_step(*build(task_name, head, precision, frames), used),
+                                "engine": lambda: engine.train_step(endless), "other": other}, repeats, patience=120)
             ratio = times["engine"]["cpu_ms"] / times["bare"]["cpu_ms"]
-            found["cases"][f"{task_name}/{head}"] = {"times": times, "ratio": ratio, "precision": precision}
-            summary[f"{task_name} with a {head} head: step / bare step, {precision} (aim <= 1.10)"] = (
-                f"{ratio:.3f} in CPU time; {times['engine']['cpu_ms'] / batch_size:.1f} ms per frame, timm's vit_tiny with a linear "
-                f"layer {times['timm']['cpu_ms'] / batch_size:.1f}")
+            found["cases"][f"{task_name}/{head}"] = {"times": times, "ratio": ratio, "precision": precision, "batch_size": frames}
+            what = "torchvision's Mask R-CNN of a ResNet-50" if targets else "timm's vit_tiny with a linear layer"
+            summary[f"{task_name}, {head}: step / bare step, {precision} (aim <= 1.10)"] = (
+                f"{ratio:.3f} in CPU time; {times['engine']['cpu_ms'] / frames:.1f} ms per frame, {what} "
+                f"{times['other']['cpu_ms'] / frames:.1f}")
         summary["scoring, peak memory"], found["scoring"] = scoring(store, batch_size)
     return summary, found
 

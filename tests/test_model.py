@@ -274,7 +274,7 @@ def test_visible_pixels_that_the_statistics_do_not_sample_leave_the_scale_assume
     assert space.is_scale_assumed.all() and (space.mean == 2.5).all()
 
 
-def test_fused_and_plain_attention_agree_on_padded_frames():
+def test_fused_andplain_attention_agree_on_padded_frames():
     """Whatever timm does with a mask, hidden and missing patches are not attended to."""
     color, depth, is_valid, intrinsics = scene()
     is_valid[1, :, :40] = False

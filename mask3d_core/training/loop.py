@@ -86,7 +86,7 @@ class Engine:
         self.precision = choose_precision(config.precision, device)
         self.model = task.model.to(device)
         if device.type == "cpu" and self.precision == "bf16":
-            _plain_attention(self.model)
+            plain_attention(self.model)
         self.is_fused = device.type in ("cpu", "cuda")
         groups = parameter_groups(self.model, config.weight_decay, getattr(task, "layer_scale", None))
         self.optimizer = torch.optim.AdamW(groups, lr=0.0,
@@ -233,7 +233,7 @@ def _of_rank(name: str, rank: int) -> str:
     return f"{name}.{rank}" if rank else name
 
 
-def _plain_attention(model: nn.Module) -> None:
+def plain_attention(model: nn.Module) -> None:
     """On a CPU with bf16 in hardware the fused attention's backward pass is the slow one: a tiny step takes 0.73 of the time
     without it (16 frames, one thread; ``benchmarks/training.py``). In float32 it is the faster one where sequences are long: a
     micro step of Mask3D 0/80 takes 1.23 times as long without it, one of 80/80 0.91."""
@@ -430,4 +430,4 @@ def start_processes(device: str | None = None) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_gpu else torch.device("cpu")
 
 
-__all__ = ["Engine", "FitResult", "fit", "start_processes", "write_config"]
+__all__ = ["Engine", "FitResult", "fit", "plain_attention", "start_processes", "write_config"]
