@@ -44,7 +44,7 @@ def study_figure(values: dict[str, Any], *, theme: str = "light"):
     else:
         _scores(left, values, ink, muted, series)
     _differences(right, values, muted, series, ink)
-    state = "" if values["is_whole"] else f" (so far {values['seeds']} of the seeds)"
+    state = "" if values["is_whole"] else f" (so far {values['seeds']} of {values.get('planned_seeds', 'the')} seeds)"
     title = f"{values['question']}{' (exploratory)' if values['is_exploratory'] else ''}{state}"
     figure.suptitle(textwrap.fill(title, 95), color=ink, fontsize=14, fontweight="bold")
     return figure
@@ -71,7 +71,7 @@ def _grid(figure, axis, values: dict[str, Any], ink: str, muted: str, paper: str
     axis.set_yticks(range(len(depth)), [f"{100 * b:g} %" for b in depth])
     axis.set_xlabel("colour hidden", color=ink, fontsize=13)
     axis.set_ylabel("depth hidden", color=ink, fontsize=13)
-    words = f"{values['metric']} on test rooms, mean ± 95 % over seeds"
+    words = f"{values['metric']} on test rooms, " + ("mean ± 95 % over seeds" if values["seeds"] > 1 else "one seed")
     axis.set_title(words if noise is None else f"{words}; from noise {noise:.3f}", color=muted, fontsize=11)
     bar = figure.colorbar(image, ax=axis, shrink=0.7)
     bar.ax.tick_params(colors=ink, labelsize=11)

@@ -243,7 +243,8 @@ def text_of(found: Findings) -> str:
     """The findings as a table, with what was decided before and after."""
     config, metric = found.config, METRIC[found.config.task]
     lines = [f"{config.name}: {config.question}",
-             f"{'exploratory' if config.is_exploratory else 'primary endpoint'}: {config.endpoint}", *_protocol(found)]
+             "exploratory: no endpoint was named before it ran" if config.is_exploratory else f"primary endpoint: {config.endpoint}",
+             *_protocol(found)]
     width = max(len(label_of(start)) for start in config.starts)
     for condition in (*config.conditions, *((ALL,) if config.folds else ())):
         lines.append(f"\n{_headline(config, condition)}")
@@ -258,9 +259,9 @@ def text_of(found: Findings) -> str:
     what = "frames" if config.folds else "rooms"
     lines.append(f"\n{label_of(config.reference)} minus ...{' (turned round: positive is better)' if config.task == 'depth' else ''}")
     for c in found.contrasts:
-        p = "" if not math.isfinite(c.p) else f"p {c.p:.3f}, Holm {c.p_holm:.3f}"
+        p = "" if not math.isfinite(c.p) else f", p {c.p:.3f}, Holm {c.p_holm:.3f}"
         lines.append(f"  {label_of(c.other):{width}} at {said_of(c.condition):>4}: {said(c.over_seeds, '+')} over seeds, "
-                     f"[{c.over_rooms.low:+.3f}, {c.over_rooms.high:+.3f}] over {what}, {p}: {c.verdict}")
+                     f"[{c.over_rooms.low:+.3f}, {c.over_rooms.high:+.3f}] over {what}{p}: {c.verdict}")
     lines += [f"{name} diverged: that seed is left out of every start" for name in found.diverged]
     if not found.is_whole:
         lines.append(f"not whole: {found.seeds} of {config.seeds} seeds")
@@ -353,7 +354,7 @@ def as_values(found: Findings) -> dict[str, Any]:
     config = found.config
     return {"name": config.name, "question": config.question, "endpoint": config.endpoint, "is_exploratory": config.is_exploratory,
             "is_frozen": config.freeze == -1, "diverged": list(found.diverged), "tflops": found.tflops,
-            "seeds": found.seeds, "is_whole": found.is_whole, "planned_runs": planned_runs(config), "metric": METRIC[config.task],
+            "seeds": found.seeds, "planned_seeds": config.seeds, "is_whole": found.is_whole, "planned_runs": planned_runs(config), "metric": METRIC[config.task],
             "cells": [{"start": c.start, "label": label_of(c.start), "is_pretrained_here": is_pretrained_here(c.start), "ratios": ratios_of(c.start),
                        "condition": c.condition, "said": said_of(c.condition), "values": c.values.tolist(),
                        "over_seeds": c.over_seeds.as_dict(), "trivial": c.trivial, "choice": c.choice, "trials": c.trials}
