@@ -59,6 +59,9 @@ class HeadConfig:
 class LinearHead(nn.Module):
     """One matrix per patch. Standardised features first (batch normalisation without weights), as is usual for probes.
 
+    The statistics are those of one micro-batch in one process: how a batch is cut (``fit.accumulate``, several processes) changes
+    them a little, and the running ones that are kept for scoring are rank 0's.
+
     Args:
         width: of the encoder. outputs: values per pixel. cells: values per patch and side.
     """

@@ -1,7 +1,8 @@
 """One engine for every task: from a notebook, a test or a command, on one process or several.
 
 The loss is a sum over frames and a count of frames. Gradients of the sum are added over micro-batches and ranks, then
-divided once by the count, so any way of cutting a batch into pieces gives the same step.
+divided once by the count, so any way of cutting a batch into pieces gives the same step; but for batch normalisation, which only
+the linear head of fine-tuning has.
 """
 
 from __future__ import annotations
