@@ -16,13 +16,15 @@ from mask3d_core.cli.study import Study as StudyCommand
 from mask3d_core.errors import ConfigError, DivergedError, Mask3DError
 from mask3d_core.evaluation.segmentation import scores_of
 from mask3d_core.store import Store
-from mask3d_core.study import analysis, jobs, runner
+from mask3d_core.study import analysis, jobs, starts
 from mask3d_core.study.analysis import as_values, findings, holm, text_of, trials_text, trials_values, two_sided
 from mask3d_core.study.budget import fit_budget, measure
 from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of, ratios_of
 from mask3d_core.study.jobs import as_recorded, key_of, pack, per_room, unpack
 from mask3d_core.study.record import command_of, described
-from mask3d_core.study.runner import Study, everything, planned_runs, start_key
+from mask3d_core.study.left import everything, left_of, planned_runs
+from mask3d_core.study.runner import Study
+from mask3d_core.study.starts import start_key, with_reachable
 from mask3d_core.models.starts import open_start
 from mask3d_core.training.config import from_dict, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
@@ -133,9 +135,9 @@ def test_a_plan_counts_only_what_is_left(study, tmp_path):
     other = replace(cost, config=replace(TINY, finetune_steps=3))
     assert other.left.finetunings == 2 * 3 + 2 * 2 and other.left.pretrainings == {"mask3d": 0}, "the pre-trained ones are there"
     lost = Study(TINY, tmp_path / "runs" / "tiny", tmp_path / "tiny.runs.jsonl", "cpu", workers=0)
-    assert lost.left() == everything(TINY)
+    assert left_of(lost) == everything(TINY)
     longer = replace(TINY, tune=replace(TINY.tune, random_lengths=(4.0,)))
-    assert study.with_config(longer).left().finetunings == 1 + 2, "a trial more for noise, and what follows from it"
+    assert left_of(study.with_config(longer)).finetunings == 1 + 2, "a trial more for noise, and what follows from it"
     assert planned_runs(longer) == planned_runs(TINY) + 1 and everything(longer).lengths == everything(TINY).lengths + 4 + 2 * (4 - 2)
 
 
@@ -343,12 +345,12 @@ def test_a_start_whose_weights_are_out_of_reach_is_left_out_and_named(study, tmp
     def out_of_reach(*_):
         raise ConfigError("its weights could not be fetched")
 
-    monkeypatch.setattr(runner, "open_start", out_of_reach)
-    made, lines = asking.with_reachable()
+    monkeypatch.setattr(starts, "open_start", out_of_reach)
+    made, lines = with_reachable(asking)
     assert made.config.starts == TINY.starts and lines == ["timm vit_tiny_patch16_224 is left out: its weights could not be fetched"]
-    assert asking.with_reachable(may_fetch=False)[1] == ["timm vit_tiny_patch16_224 is left out: no result of it is recorded"]
-    monkeypatch.setattr(runner, "open_start", lambda *_: None)
-    made, lines = asking.with_reachable()
+    assert with_reachable(asking, may_fetch=False)[1] == ["timm vit_tiny_patch16_224 is left out: no result of it is recorded"]
+    monkeypatch.setattr(starts, "open_start", lambda *_: None)
+    made, lines = with_reachable(asking)
     assert made.config.starts == (*TINY.starts, "timm:vit_tiny_patch16_224") and not lines
     with pytest.raises(ConfigError, match="where_reachable"):
         replace(TINY, where_reachable=("mae",)).validate()

@@ -41,11 +41,12 @@ class Study:
         from mask3d_core.study.budget import fit_budget, measure
         from mask3d_core.study.config import STUDIES
         from mask3d_core.study.runner import Study as Running
+        from mask3d_core.study.starts import with_reachable
 
         config = change_config(STUDIES[self.name], self.set)
         workers = self.workers or max(1, os.cpu_count() or 1)
         record = self.record or Path(f"results/study_{config.name}.runs.jsonl")
-        study, left_out = Running(config, self.folder / config.name, record, self.device, workers).with_reachable(not self.report)
+        study, left_out = with_reachable(Running(config, self.folder / config.name, record, self.device, workers), not self.report)
         print("\n".join(left_out), end="\n" if left_out else "")
         if self.plan or self.budget is not None:
             cost = measure(study.config, self.device, workers, study=study)

@@ -13,7 +13,8 @@ from mask3d_core.evaluation.statistics import Estimate, resampled, student_cdf, 
 from mask3d_core.study.budget import gflops_of
 from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of, ratios_of, said_of
 from mask3d_core.study.jobs import has_diverged, unpack
-from mask3d_core.study.runner import Study, planned_runs
+from mask3d_core.study.left import planned_runs
+from mask3d_core.study.runner import Study
 
 ALL = "all"  # folds together
 METRIC = {"segment": "mIoU", "depth": "AbsRel"}
@@ -124,7 +125,8 @@ def findings(study: Study) -> Findings:
     complete = [seed for seed in range(config.seeds)
                 if all((start, condition, seed) in rows for start in config.starts for condition in config.conditions)]
     if not complete:
-        raise Mask3DError("at least one seed that all starts have run", f"none{'; diverged: ' if astray else ''}{', '.join(astray)}", "Let the study go on.", study.record)
+        raise Mask3DError("at least one seed that all starts have run", f"none{'; diverged: ' if astray else ''}{', '.join(astray)}",
+                          "Let the study go on.", study.record)
     cells = {(start, condition): _cell(study, start, condition, [rows[start, condition, seed] for seed in complete])
              for start in config.starts for condition in config.conditions}
     conditions: tuple[float | str, ...] = config.conditions
@@ -302,7 +304,7 @@ def _protocol(found: Findings) -> list[str]:
     tests = (f"{len(config.folds)} types of real scenes, each left out in turn; rates chosen with the next type as validation" if config.folds
              else f"{config.rooms.test_rooms} test rooms with furniture models and materials that nobody trained on; rate, layer decay and "
              "length chosen per start on validation rooms")
-    lines = [f"{tests}, out of {config.tune.trials_of(config.reference)} trials for each start; {found.seeds} of {config.seeds} seeds, each with its own "
+    lines = [f"{tests}, out of {config.tune.trials_words(config.starts)}; {found.seeds} of {config.seeds} seeds, each with its own "
              f"pre-training, labels and order; {config.pretrain_steps * config.pretrain_batch:,} frames of pre-training for all; the last "
              f"step is scored{'; the encoder is frozen' if config.freeze == -1 else ''}"]
     lines += at_the_ends(found)
@@ -354,9 +356,10 @@ def as_values(found: Findings) -> dict[str, Any]:
     config = found.config
     return {"name": config.name, "question": config.question, "endpoint": config.endpoint, "is_exploratory": config.is_exploratory,
             "is_frozen": config.freeze == -1, "diverged": list(found.diverged), "tflops": found.tflops,
-            "seeds": found.seeds, "planned_seeds": config.seeds, "is_whole": found.is_whole, "planned_runs": planned_runs(config), "metric": METRIC[config.task],
-            "cells": [{"start": c.start, "label": label_of(c.start), "is_pretrained_here": is_pretrained_here(c.start), "ratios": ratios_of(c.start),
-                       "condition": c.condition, "said": said_of(c.condition), "values": c.values.tolist(),
+            "seeds": found.seeds, "planned_seeds": config.seeds, "is_whole": found.is_whole, "planned_runs": planned_runs(config),
+            "metric": METRIC[config.task],
+            "cells": [{"start": c.start, "label": label_of(c.start), "is_pretrained_here": is_pretrained_here(c.start),
+                       "ratios": ratios_of(c.start), "condition": c.condition, "said": said_of(c.condition), "values": c.values.tolist(),
                        "over_seeds": c.over_seeds.as_dict(), "trivial": c.trivial, "choice": c.choice, "trials": c.trials}
                       for c in found.cells.values()],
             "contrasts": [{"reference": config.reference, "other": c.other, "condition": c.condition, "said": said_of(c.condition),

@@ -16,7 +16,8 @@ from mask3d_core.models.mask3d import Mask3D
 from mask3d_core.store import HEADER
 from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of
 from mask3d_core.study.data import room_sources, store_paths
-from mask3d_core.study.runner import Left, Study, everything, planned_runs
+from mask3d_core.study.left import Left, everything, left_of, planned_runs
+from mask3d_core.study.runner import Study
 from mask3d_core.tasks.pretrain import Pretrain
 from mask3d_core.tasks.segment import segment_loss
 from mask3d_core.training.config import pretrain_config
@@ -51,7 +52,7 @@ class StudyCost:
     @property
     def left(self) -> Left:
         """What has still to be run."""
-        return everything(self.config) if self.study is None else self.study.with_config(self.config).left()
+        return everything(self.config) if self.study is None else left_of(self.study.with_config(self.config))
 
     @property
     def seconds(self) -> float:
@@ -67,7 +68,7 @@ class StudyCost:
         what = "folds" if config.folds else "label fractions"
         lines = [f"{config.name}: {config.question}", f"endpoint: {config.endpoint}",
                  f"{len(config.starts)} starts x {len(config.conditions)} {what} x {config.seeds} seeds, "
-                 f"{config.tune.trials_of(config.reference)} trials each on validation: {planned_runs(config)} runs, {self.workers} at a time"]
+                 f"{config.tune.trials_words(config.starts)} on validation: {planned_runs(config)} runs, {self.workers} at a time"]
         for start, seconds in self.pretrain_seconds.items():
             lines.append(f"  pre-training {label_of(start)}: {frames:,} frames, {self.gflops[start] * frames / 1e3:,.0f} TFLOP, "
                          f"{seconds / 60:.1f} min a seed, {left.pretrainings[start]} to run")

@@ -72,13 +72,28 @@ class TuneConfig:
     random_lengths: tuple[float, ...] = ()
     seed: int = 1000
 
+    @property
+    def grid(self) -> list[dict[str, float]]:
+        """The choices at length 1, the same for every start."""
+        return [{"learning_rate": rate, "layer_decay": decay, "length": 1.0} for rate in self.learning_rates for decay in self.layer_decays]
+
     def lengths_of(self, start: str) -> tuple[float, ...]:
         """The lengths that a start is tried with."""
         return (*self.lengths, *(self.random_lengths if start == RANDOM else ()))
 
+    def longer_for(self, start: str) -> list[float]:
+        """The lengths but 1, tried with the best choice of the grid."""
+        return [length for length in self.lengths_of(start) if length != 1.0]
+
     def trials_of(self, start: str) -> int:
         """How many runs a start gets."""
-        return len(self.learning_rates) * len(self.layer_decays) + len(self.lengths_of(start)) - 1
+        return len(self.grid) + len(self.longer_for(start))
+
+    def trials_words(self, starts: tuple[str, ...]) -> str:
+        """How many runs each start gets, in words."""
+        others = {self.trials_of(start) for start in starts if start != RANDOM} or {self.trials_of(RANDOM)}
+        of_random = self.trials_of(RANDOM) if RANDOM in starts else 0
+        return f"{max(others)} trials for each start" + (f", {of_random} for random" if of_random > max(others) else "")
 
 
 @dataclass(frozen=True)

@@ -1,59 +1,33 @@
 """Runs a study: phase after phase, several small runs at a time on one device, and goes on where it was stopped.
 
 Results are kept by what was run, not by where, and rooms by how they are made, so that a study whose record travels to another
-machine, with a processor that rounds otherwise, does not repeat what is done. Weights of pre-trained encoders stay beside the study's folder and are made again where they are missing
-and a run that is still open needs them.
+machine, with a processor that rounds otherwise, does not repeat what is done. Weights of pre-trained encoders stay beside the
+study's folder and are made again where they are missing and a run that is still open needs them.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from mask3d_core.errors import ConfigError, Mask3DError
-from mask3d_core.models.starts import open_start
+from mask3d_core.errors import Mask3DError
 from mask3d_core.progress import Bar
 from mask3d_core.store import Store
-from mask3d_core.study.config import StudyConfig, is_checkpoint, is_pretrained_here, label_of, said_of
+from mask3d_core.study.config import StudyConfig, is_pretrained_here, said_of
 from mask3d_core.study.data import described, store_paths, study_stores
 from mask3d_core.study.jobs import Job, diverged, has_diverged, key_of, score_of, start_worker, work
+from mask3d_core.study.left import planned_runs
 from mask3d_core.study.results import Results, look_of, looks_alike
-from mask3d_core.training.checkpoint import stem
-from mask3d_core.training.config import pretrain_config, to_dict
-
-FIRST = {"length": 1.0}
-
-
-@dataclass(frozen=True)
-class Left:
-    """What of a study has still to be run.
-
-    Args:
-        pretrainings: start to how many.
-        finetunings: how many; lengths: their lengths together, in units of ``finetune_steps``.
-    """
-
-    pretrainings: dict[str, int]
-    finetunings: int
-    lengths: float
-
-
-def everything(config: StudyConfig) -> Left:
-    """All of a study, with the longest schedules."""
-    tune, cells = config.tune, len(config.conditions)
-    grid = len(tune.learning_rates) * len(tune.layer_decays)
-    count = sum(cells * (tune.trials_of(start) + config.seeds) for start in config.starts)
-    lengths = sum(cells * (grid + sum(tune.lengths_of(start)) - 1.0 + config.seeds * max(tune.lengths_of(start))) for start in config.starts)
-    return Left({start: config.seeds for start in config.starts if is_pretrained_here(start)}, count, lengths)
+from mask3d_core.study.starts import start_key
+from mask3d_core.training.config import to_dict
 
 
 @dataclass
@@ -161,39 +135,39 @@ class Study:
     def phases(self) -> Iterator[tuple[str, list[Job]]]:
         """Phase by phase what is to be run; later ones follow from earlier results."""
         yield from self.trial_phases()
-        cells = self._cells
         for seed in range(self.config.seeds):
             if seed:
-                yield f"pre-training, seed {seed}", [self.pretraining(start, seed) for start in self._pretrained]
+                yield f"pre-training, seed {seed}", [self.pretraining(start, seed) for start in self.pretrained]
             yield f"fine-tuning and scoring, seed {seed}", [
-                self.finetuning(start, condition, seed, self.choice(start, condition)) for start, condition in cells]
+                self.finetuning(start, condition, seed, self.choice(start, condition)) for start, condition in self.cells]
 
     def trial_phases(self) -> Iterator[tuple[str, list[Job]]]:
         """The phases that look at validation frames alone."""
         tune = self.config.tune
-        yield "pre-training for the trials", [self.pretraining(start, 0) for start in self._pretrained]
+        yield "pre-training for the trials", [self.pretraining(start, 0) for start in self.pretrained]
         yield "choosing rates on validation", [
-            self.finetuning(start, condition, 0, {"learning_rate": rate, "layer_decay": decay, **FIRST}, True)
-            for start, condition in self._cells for rate in tune.learning_rates for decay in tune.layer_decays]
+            self.finetuning(start, condition, 0, choice, True) for start, condition in self.cells for choice in tune.grid]
         yield "choosing lengths on validation", [
             self.finetuning(start, condition, 0, {**self.choice(start, condition, False), "length": length}, True)
-            for start, condition in self._cells for length in tune.lengths_of(start) if length != 1.0]
+            for start, condition in self.cells for length in tune.longer_for(start)]
 
     @property
-    def _pretrained(self) -> list[str]:
+    def pretrained(self) -> list[str]:
+        """The starts that the study trains itself."""
         return [start for start in self.config.starts if is_pretrained_here(start)]
 
     @property
-    def _cells(self) -> list[tuple[str, float | str]]:
+    def cells(self) -> list[tuple[str, float | str]]:
+        """Every start under every condition."""
         return [(start, condition) for condition in self.config.conditions for start in self.config.starts]
 
     def trials(self, start: str, condition: float | str, with_lengths: bool = True) -> list[tuple[dict[str, float], float]]:
         """Every choice tried and its validation score, higher is better, minus infinity where it diverged; those that were run."""
         tune, found = self.config.tune, []
-        choices = [{"learning_rate": rate, "layer_decay": decay, **FIRST} for rate in tune.learning_rates for decay in tune.layer_decays]
+        choices = tune.grid
         if with_lengths and self.trials(start, condition, False):
             best = self.choice(start, condition, False)
-            choices += [{**best, "length": length} for length in tune.lengths_of(start) if length != 1.0]
+            choices += [{**best, "length": length} for length in tune.longer_for(start)]
         for choice in choices:
             result = self.results.get(self.finetuning(start, condition, 0, choice, True).key)
             if result is not None:
@@ -215,68 +189,11 @@ class Study:
                               "Lower tune.learning_rates.", self.record)
         return best
 
-    # ---- what is left ----------------------------------------------------------------------------------------------
-
     def with_config(self, config: StudyConfig) -> Study:
         """The same results, folder and record under another configuration."""
         made = copy.copy(self)
         made.config, made.stores, made._described, made._pretrainings, made._jobs = config, {}, described(config), {}, {}
         return made
-
-    def with_reachable(self, may_fetch: bool = True) -> tuple[Study, list[str]]:
-        """The study with those of ``where_reachable`` that can take part, and a line about each that cannot.
-
-        Args:
-            may_fetch: try to fetch weights; else only starts with results in the record are taken up.
-        """
-        config, starts, lines = self.config, list(self.config.starts), []
-        for start in config.where_reachable:
-            known = self.with_config(replace(config, starts=(start,), reference=start, where_reachable=()))
-            known.locate()
-            has_results = any(known.trials(start, condition) for condition in config.conditions)
-            if has_results and not may_fetch:
-                starts.append(start)
-                continue
-            try:
-                if not may_fetch:
-                    raise ConfigError("no result of it is recorded")
-                model = pretrain_config(config.preset).model
-                open_start(start, model.image_size, model.patch)
-                starts.append(start)
-            except ConfigError as problem:
-                lines.append(f"{label_of(start)} is left out: {'; '.join(problem.problems)}")
-        return self.with_config(replace(config, starts=tuple(starts), where_reachable=())), lines
-
-    def left(self) -> Left:
-        """What has still to be run, weights that must be made again included."""
-        self.locate()
-        config, seeds = self.config, {start: set() for start in self._pretrained}
-        count, lengths = 0, 0.0
-        for start, condition in self._cells:
-            grid = [{"learning_rate": rate, "layer_decay": decay, **FIRST}
-                    for rate in config.tune.learning_rates for decay in config.tune.layer_decays]
-            longer = [length for length in config.tune.lengths_of(start) if length != 1.0]
-            tried = len(self.trials(start, condition, False))
-            open_trials = [1.0] * (len(grid) - tried)
-            if open_trials:
-                open_trials += longer  # of a choice that is not made yet
-            else:
-                best = self.choice(start, condition, False)
-                open_trials += [length for length in longer
-                                if self.finetuning(start, condition, 0, {**best, "length": length}, True).key not in self.results]
-            if open_trials:
-                seeds.get(start, set()).add(0)
-            finals = []
-            for seed in range(config.seeds):
-                chosen = None if open_trials else self.choice(start, condition)
-                if chosen is None or self.finetuning(start, condition, seed, chosen).key not in self.results:
-                    finals.append(chosen["length"] if chosen else max(config.tune.lengths_of(start)))
-                    seeds.get(start, set()).add(seed)
-            count += len(open_trials) + len(finals)
-            lengths += sum(open_trials) + sum(finals)
-        made = {start: sum(not (self.run_of(self.pretraining(start, seed)) / "latest.safetensors").is_file() for seed in wanted)
-                for start, wanted in seeds.items()}
-        return Left(made, count, lengths)
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
@@ -288,7 +205,11 @@ class Study:
         """The pre-trainings whose weights these fine-tunings want and do not find, though their results are known."""
         keys = dict.fromkeys(job.origin for job in jobs if job.origin)
         wanted = [self._pretrainings[key] for key in keys if not has_diverged(self.results.get(key))]
-        return [job for job in wanted if not (self.run_of(job) / "latest.safetensors").is_file()]
+        return [job for job in wanted if not self.has_weights(job)]
+
+    def has_weights(self, job: Job) -> bool:
+        """Whether the weights of a pre-training are there."""
+        return (self.run_of(job) / "latest.safetensors").is_file()
 
     def run(self, show: bool = True, deadline: float | None = None, only_trials: bool = False) -> bool:
         """Run everything that is open. Ctrl-C stops; the same call goes on.
@@ -382,35 +303,3 @@ class _Here(Executor):
         future: Future = Future()
         future.set_result(action(*arguments, **options))
         return future
-
-
-def planned_runs(config: StudyConfig) -> int:
-    """How many runs a study has."""
-    pretrained = sum(is_pretrained_here(start) for start in config.starts)
-    trials = sum(config.tune.trials_of(start) for start in config.starts) * len(config.conditions)
-    return pretrained * config.seeds + trials + len(config.starts) * len(config.conditions) * config.seeds
-
-
-def start_key(start: str) -> str:
-    """What identifies a start that the study does not train: of a checkpoint its weights, not its place; of timm the weights' tag.
-
-    Raises:
-        Mask3DError: a checkpoint that is not there any more.
-    """
-    kind, _, name = start.partition(":")
-    if kind == "timm":
-        import timm
-
-        try:
-            found = timm.get_pretrained_cfg(name)
-        except Exception:  # unknown to timm: refused in one line when it is opened
-            return start
-        return f"timm:{name}:{getattr(found, 'tag', '') or ''}"
-    place = start.partition(":")[2] if kind == "step-zero" else start
-    if not is_checkpoint(place):
-        return start
-    file = stem(place).with_name(stem(place).name + ".safetensors")
-    try:
-        return f"{kind if kind == 'step-zero' else 'weights'}:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
-    except OSError as problem:
-        raise Mask3DError("the weights of a start", str(problem), "Put them back, or name another start.", file) from problem

@@ -1,0 +1,70 @@
+"""Starts that a study does not train itself: what identifies them, and which of them can be had."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.models.starts import open_start
+from mask3d_core.study.config import is_checkpoint, label_of
+from mask3d_core.training.checkpoint import stem
+from mask3d_core.training.config import pretrain_config
+
+if TYPE_CHECKING:
+    from mask3d_core.study.runner import Study
+
+
+def start_key(start: str) -> str:
+    """What identifies a start that the study does not train: of a checkpoint its weights, not its place; of timm the weights' tag.
+
+    Raises:
+        Mask3DError: a checkpoint that is not there any more.
+    """
+    kind, _, name = start.partition(":")
+    if kind == "timm":
+        import timm
+
+        try:
+            found = timm.get_pretrained_cfg(name)
+        except Exception:  # unknown to timm: refused in one line when it is opened
+            return start
+        return f"timm:{name}:{getattr(found, 'tag', '') or ''}"
+    place = start.partition(":")[2] if kind == "step-zero" else start
+    if not is_checkpoint(place):
+        return start
+    file = stem(place).with_name(stem(place).name + ".safetensors")
+    try:
+        return f"{kind if kind == 'step-zero' else 'weights'}:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    except OSError as problem:
+        raise Mask3DError("the weights of a start", str(problem), "Put them back, or name another start.", file) from problem
+
+
+def with_reachable(study: Study, may_fetch: bool = True) -> tuple[Study, list[str]]:
+    """The study with those of ``where_reachable`` that can take part, and a line about each that cannot.
+
+    Args:
+        may_fetch: a start takes part where its weights can be had; else where the record has results of it.
+    """
+    config, taken, lines = study.config, [], []
+    for start in config.where_reachable:
+        try:
+            if may_fetch:
+                model = pretrain_config(config.preset).model
+                open_start(start, model.image_size, model.patch)
+            elif not _has_results(study, start):
+                raise ConfigError("no result of it is recorded")
+            taken.append(start)
+        except ConfigError as problem:
+            lines.append(f"{label_of(start)} is left out: {'; '.join(problem.problems)}")
+    return study.with_config(replace(config, starts=(*config.starts, *taken), where_reachable=())), lines
+
+
+def _has_results(study: Study, start: str) -> bool:
+    alone = study.with_config(replace(study.config, starts=(start,), reference=start, where_reachable=()))
+    alone.locate()
+    return any(alone.trials(start, condition) for condition in alone.config.conditions)
+
+
+__all__ = ["start_key", "with_reachable"]
