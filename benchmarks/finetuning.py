@@ -4,7 +4,8 @@
 
 The bare step is forward, loss, backward and AdamW on a ready batch; the engine's clips, guards against NaN, scales rates
 layer by layer and logs as well. timm's own model with a linear classifier at the same size stands beside them, so that one
-sees what the head costs; beside detection torchvision's Mask R-CNN of a ResNet-50. Scoring streams: its peak memory over 16 and over 64 frames should be the same.
+sees what the head costs; beside detection torchvision's Mask R-CNN of a ResNet-50. Scoring streams: its peak memory over 16
+and over 64 frames should be the same.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from mask3d_core.tasks.segment import Segment, score_segments
 from mask3d_core.training.config import FitConfig
 from mask3d_core.training.finetune_config import FinetuneConfig, finetune_config
 from mask3d_core.training.finetuning import build_dense, build_detector
+from mask3d_core.training.engine import Engine, plain_attention
 from mask3d_core.training.held_out import HeldOut
-from mask3d_core.training.loop import Engine, plain_attention
 from mask3d_core.training.precision import autocast, cpu_has_bf16
 from mask3d_core.training.schedule import parameter_groups
 

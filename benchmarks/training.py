@@ -26,7 +26,7 @@ from mask3d_core.models import Mask3D
 from mask3d_core.plan_measurements import frame_cost
 from mask3d_core.tasks.pretrain import Pretrain, pretrain_loss
 from mask3d_core.training.config import PretrainConfig, pretrain_config
-from mask3d_core.training.loop import Engine
+from mask3d_core.training.engine import Engine
 from mask3d_core.training.precision import autocast, cpu_has_bf16
 from mask3d_core.training.schedule import parameter_groups
 

@@ -24,7 +24,7 @@ from mask3d_core.plan_measurements import frame_cost, peak_memory, reset_peak_me
 from mask3d_core.sources.rooms import RoomsConfig
 from mask3d_core.tasks.pretrain import Pretrain
 from mask3d_core.training.config import pretrain_config
-from mask3d_core.training.loop import Engine
+from mask3d_core.training.engine import Engine
 
 RATIOS = (0.8, 0.8)
 WARMUP = 5

@@ -1,7 +1,7 @@
 """Depth losses over counted pixels. Each returns one number per frame: its mean over that frame's counted pixels.
 
 Sums over frames and the number of frames that have any counted pixel are added over micro-batches and ranks before
-dividing (``training.loop``), so a batch without one valid pixel gives loss 0 and no NaN.
+dividing (``training.engine``), so a batch without one valid pixel gives loss 0 and no NaN.
 """
 
 from __future__ import annotations

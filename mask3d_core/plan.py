@@ -23,7 +23,7 @@ from mask3d_core.plan_report import Plan
 from mask3d_core.tasks.pretrain import Pretrain
 from mask3d_core.training.config import PretrainConfig
 from mask3d_core.training.log import Progress
-from mask3d_core.training.loop import Engine
+from mask3d_core.training.engine import Engine
 from mask3d_core.training.precision import default_device
 from mask3d_core.training.pretraining import _from_rooms, _from_store, build_model, training_model_config
 from mask3d_core.training.statistics import gather_statistics

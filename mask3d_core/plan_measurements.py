@@ -19,7 +19,7 @@ from mask3d_core.batches import Batch
 from mask3d_core.tasks.pretrain import Pretrain, pretrain_loss
 from mask3d_core.training.compilation import explain_failure
 from mask3d_core.training.log import Progress
-from mask3d_core.training.loop import Engine
+from mask3d_core.training.engine import Engine
 from mask3d_core.training.precision import autocast
 
 _SAMPLE_BYTES = 64 * 2**20  # written once to see how fast the disk is

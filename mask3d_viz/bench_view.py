@@ -100,7 +100,8 @@ def _column(axis, task: str, rows: Mapping[str, Any], names: Sequence[str], them
     if best:
         axis.axvline(min(best) if what.lower_is_better else max(best), color=colors["muted"], linewidth=1.3,
                      linestyle=(0, (5, 3)), zorder=2)
-    axis.set_title(TITLES[task] + (" \N{DAGGER}" if task in FAVOURED else ""), color=colors["ink"], fontsize=TEXT * 1.12, fontweight="bold", loc="left")
+    title = TITLES[task] + (" \N{DAGGER}" if task in FAVOURED else "")
+    axis.set_title(title, color=colors["ink"], fontsize=TEXT * 1.12, fontweight="bold", loc="left")
     way = "\N{LEFTWARDS ARROW} better" if what.lower_is_better else "better \N{RIGHTWARDS ARROW}"
     unit = f" ({what.unit})" if what.unit else ""
     axis.set_xlabel(f"{what.label}{unit}   {way}", color=colors["ink"], fontsize=TEXT)

@@ -29,16 +29,16 @@ def study_figure(values: dict[str, Any], *, theme: str = "light"):
 
     colors, series = style.theme(theme), style.SERIES[theme]
     ink, muted, paper = (colors[k] for k in ("ink", "muted", "paper"))
-    starts = len({c["start"] for c in values["cells"]})
-    is_grid = sum(c.get("ratios") is not None for c in values["cells"]) > FEW_STARTS and len({c["said"] for c in values["cells"]}) == 1
-    is_rows = starts > FEW_STARTS and len({c["said"] for c in values["cells"]}) == 1
-    height = max(5.0, 1.8 + 0.34 * len(values["contrasts"])) if is_grid or is_rows else 5.0
+    is_one = len({c["said"] for c in values["cells"]}) == 1
+    is_rows = is_one and len({c["start"] for c in values["cells"]}) > FEW_STARTS
+    is_grid = is_one and sum(c.get("ratios") is not None for c in values["cells"]) > FEW_STARTS
+    height = max(5.0, 1.8 + 0.34 * len(values["contrasts"])) if is_rows else 5.0
     figure = Figure(figsize=(12.5, height), facecolor=paper, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for axis in (left, right):
         _dress(axis, colors)
     if is_grid:
-        _grid(figure, left, values, ink, muted, paper)
+        _grid(figure, left, values, ink, muted)
     elif is_rows:
         _rows(left, values, ink, muted, series)
     else:
@@ -50,8 +50,8 @@ def study_figure(values: dict[str, Any], *, theme: str = "light"):
     return figure
 
 
-def _grid(figure, axis, values: dict[str, Any], ink: str, muted: str, paper: str) -> None:
-    """Means over both ratios; struck through with dots where the score is below that of the start from noise."""
+def _grid(figure, axis, values: dict[str, Any], ink: str, muted: str) -> None:
+    """Means over both ratios, and where they lie below the start from noise."""
     cells = {tuple(c["ratios"]): c for c in values["cells"] if c.get("ratios") is not None}
     color, depth = (sorted({pair[k] for pair in cells}) for k in (0, 1))
     means = np.array([[cells[a, b]["over_seeds"]["mean"] if (a, b) in cells else np.nan for a in color] for b in depth])

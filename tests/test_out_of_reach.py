@@ -9,6 +9,7 @@ from huggingface_hub import constants
 
 from mask3d_core.errors import ConfigError
 from mask3d_core.models import encoders
+from mask3d_core.models.hub import is_reachable
 from mask3d_core.models.starts import open_start
 
 
@@ -47,4 +48,4 @@ def test_a_hub_that_answers_is_asked(monkeypatch, answers):
 
 def test_through_a_proxy_nothing_is_presumed(monkeypatch):
     monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy:8080"})
-    assert encoders._is_reachable("http://127.0.0.1:9")
+    assert is_reachable("http://127.0.0.1:9")

@@ -23,7 +23,7 @@ from mask3d_core.store import Store
 from mask3d_core.tasks.pretrain import Pretrain
 from mask3d_core.training.config import FitConfig, PretrainConfig
 from mask3d_core.training.log import Progress
-from mask3d_core.training.loop import Engine
+from mask3d_core.training.engine import Engine
 from mask3d_core.training.pretraining import pretrain
 
 MODEL = ModelConfig(image_size=(32, 48), rgb=EncoderConfig(width=32, depth=2, heads=2),

@@ -25,8 +25,9 @@ from mask3d_core.tasks.pretrain import Pretrain, pretrain_loss
 from mask3d_core.training.checkpoint import load_model, save_model
 from mask3d_core.training.config import (
     CONTROL_RATIOS, FitConfig, PretrainConfig, from_dict, pretrain_config, to_dict)
+from mask3d_core.training.engine import Engine
 from mask3d_core.training.log import read_log
-from mask3d_core.training.loop import Engine, fit
+from mask3d_core.training.loop import fit
 from mask3d_core.training.pretraining import check_same_run, fixed_batch
 from mask3d_core.training.schedule import learning_rate, parameter_groups
 from mask3d_core.training.statistics import gather_statistics

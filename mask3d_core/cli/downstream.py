@@ -60,7 +60,6 @@ class Finetune:
         from mask3d_core.evaluation.downstream import score_run
         from mask3d_core.training.config import to_dict
         from mask3d_core.training.finetuning import finetune
-        from mask3d_core.training.preflight import refuse_vain
 
         config = self.config()
         words = [json.dumps(to_dict(config))]
@@ -78,8 +77,7 @@ class Finetune:
             begun()
             _draw_finetuning(run, step)
 
-        refuse_vain(config, self.split)
-        result = finetune(config, self.run_folder, self.device, on_preview=on_preview, on_step=begun)
+        result = finetune(config, self.run_folder, self.device, on_preview=on_preview, on_step=begun, scored=self.split)
         if not result.is_finished:
             print(f"stopped at step {result.step}; weights in {self.run_folder}/latest.safetensors")
             return 130

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import timm
 import torch
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 
 from mask3d_core.errors import ConfigError
 from mask3d_core.models.config import EncoderConfig
+from mask3d_core.models.hub import no_long_wait
 from mask3d_core.models.patches import gather_visible, patchify, sincos_positions
 from mask3d_core.shapes import Float, Int
 
@@ -34,7 +32,7 @@ def build_vit(config: EncoderConfig, image_size: tuple[int, int], patch: int, ch
     """
     if config.timm:
         try:
-            with _no_long_wait() if pretrained else nullcontext():
+            with no_long_wait() if pretrained else nullcontext():
                 vit = timm.create_model(config.timm, pretrained=pretrained, img_size=image_size, in_chans=channels,
                                         num_classes=0, drop_path_rate=drop_path)
         except Exception as problem:  # timm raises RuntimeError, TypeError, network errors of several libraries
@@ -52,31 +50,6 @@ def build_vit(config: EncoderConfig, image_size: tuple[int, int], patch: int, ch
         raise ConfigError(f"timm model {config.timm!r} has patches of {vit.patch_embed.patch_size}; "
                           f"model.patch is {patch}")
     return vit
-
-
-@contextmanager
-def _no_long_wait() -> Iterator[None]:
-    """Where the hub of weights cannot be reached, only what is in its cache counts: its own client would try for a minute."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _is_reachable(constants.ENDPOINT)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _is_reachable(address: str) -> bool:
-    """Whether a server answers; through a proxy that is not known, and taken for granted."""
-    if urllib.request.getproxies():
-        return True
-    parts = urllib.parse.urlsplit(address)
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)), timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 def check_plain(vit: nn.Module, name: str) -> None:

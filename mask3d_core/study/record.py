@@ -62,12 +62,12 @@ def ran(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def commit() -> str | None:
-    """The commit of the code, with "-dirty" where files were changed; None outside of a git checkout."""
+    """The commit of the code, with "-dirty" where the package's own files were changed; None outside of a git checkout."""
     if not (HOME / ".git").exists():
         return None
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=HOME, capture_output=True, text=True,
-                              timeout=20, check=True)
+        number, changed = (subprocess.run(["git", *words], cwd=HOME, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+                           for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--", "mask3d_core")))
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return number + ("-dirty" if changed else "")

@@ -1,4 +1,4 @@
-"""What a run is for. A task is a model, a loss, metrics and predictions; the engine (``training.loop``) is one for all.
+"""What a run is for. A task is a model, a loss, metrics and predictions; the engine (``training.engine``) is one for all.
 
 A new task is one new file here that satisfies :class:`Task`.
 """

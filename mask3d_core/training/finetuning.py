@@ -207,7 +207,7 @@ def build_task(config: FinetuneConfig, start: Start, store: Store, used: np.ndar
 
 
 def finetune(config: FinetuneConfig, run: str | Path, device: str | None = None, show: bool = True,
-             on_preview: Callable | None = None, on_step: Callable | None = None) -> FitResult:
+             on_preview: Callable | None = None, on_step: Callable | None = None, scored: str = "") -> FitResult:
     """Fine-tune: set up, then hand over to the engine. The same call resumes an interrupted run.
 
     Args:
@@ -216,6 +216,7 @@ def finetune(config: FinetuneConfig, run: str | Path, device: str | None = None,
         device: "cpu" or "cuda"; by default the GPU if there is one.
         show: progress bar and lines.
         on_preview, on_step: see :func:`mask3d_core.training.loop.fit`.
+        scored: the part that will be scored afterwards, if it is known: it must have labels.
 
     Raises:
         ConfigError: an impossible configuration, all problems at once; sequences in two parts, labels that do not fit or are not
@@ -228,7 +229,7 @@ def finetune(config: FinetuneConfig, run: str | Path, device: str | None = None,
 
     def train(place: torch.device, rank: int, world: int) -> FitResult:
         if latest_state(Path(run) / "state") is None:  # every process asks, so that all of them stop
-            refuse_vain(config)
+            refuse_vain(config, scored)
         start = open_start(config.start, config.image_size, config.patch, config.fit.seed, config.shape)
         store, used, batches, validation, record = prepared_data(config, start, place, rank, world)
         if rank == 0:

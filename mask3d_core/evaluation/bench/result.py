@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mask3d_core.errors import ConfigError
-from mask3d_core.evaluation.bench.config import (FAVOURED_WORDS, LINEAR, MATCHING, METRICS, NEAREST, NO_INSTANCES, READOUTS, SELECTION, SEMANTICS,
-                                                 BenchConfig, main_metric)
+from mask3d_core.evaluation.bench.config import (FAVOURED_WORDS, LINEAR, MATCHING, METRICS, NEAREST, NO_INSTANCES, READOUTS,
+                                                 SELECTION, SEMANTICS, BenchConfig, main_metric)
 from mask3d_core.evaluation.bench.correspondence import ANGLE_BINS
 from mask3d_core.evaluation.bench.entries import OPPONENT, TRIVIAL_WORDS
 from mask3d_core.evaluation.probes import ONE_RECORDING
