@@ -1,6 +1,7 @@
 """The pre-flight of a fine-tuning: every reason to stop or to look is found on small stores; what is well is said to be."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -18,9 +19,9 @@ from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.store import Store
 from mask3d_core.training.config import FitConfig
 from mask3d_core.training.finetune_config import DepthConfig, finetune_config
-from mask3d_core.training.finetuning import finetune
+from mask3d_core.training.finetuning import finetune, labelled_share
 from mask3d_core.training.held_out import part_of
-from mask3d_core.training.preflight import preflight
+from mask3d_core.training.preflight import preflight, refuse_vain
 from mask3d_core.training.preflight_data import Parts, check_scored_part
 
 SHAPE = EncoderConfig(width=48, depth=2, heads=3)
@@ -118,8 +119,8 @@ def test_classes_that_are_never_learned_are_named(store, tmp_path):
 
 def test_frames_without_any_label_stop(tmp_path):
     found = asked(make(tmp_path, Labelled(lambda i: np.full((64, 88), IGNORE_LABEL))))
-    assert found["labels"].severity == "error" and "no pixel" in found["labels"].text
-    assert found["holes"].severity == "error" and found["holes"].numbers["unlabelled"] == 1
+    assert found["data"].severity == "error" and "no pixel of the 12 training frames" in found["data"].text
+    assert "labels" not in found, "nothing is left to ask"
 
 
 def test_a_torn_scene_stops_and_time_blocks_are_a_warning(tmp_path):
@@ -314,7 +315,7 @@ def test_a_split_that_its_authors_have_torn_is_a_warning(tmp_path):
 
 
 def test_labels_that_do_not_fit_are_known_before_the_first_step(tmp_path):
-    for name, ids, words in (("beyond", 7, "ids 7 have no class name"), ("none", IGNORE_LABEL, "no pixel of the used training frames")):
+    for name, ids, words in (("beyond", 7, "ids 7 have no class name"), ("none", IGNORE_LABEL, "no pixel of the 12 training frames")):
         place = make(tmp_path, Labelled(lambda i, ids=ids: np.full((64, 88), ids)), name)
         with pytest.raises(ConfigError, match=words):
             finetune(config(place), tmp_path / f"run-{name}", "cpu", show=False)
@@ -325,7 +326,7 @@ def test_a_test_part_without_labels_is_known_before_training(tmp_path, capsys):
     """As of Cityscapes, whose authors keep them."""
     hidden = make(tmp_path, Elsewhere(lambda i: np.full((64, 88), IGNORE_LABEL) if i >= 18 else halves(i), published), "hidden",
                   split="official", official_val_share=0.3)
-    found = [f for f in preflight(config(hidden), "cpu", False) if f.numbers.get("unlabelled") == "test"]
+    found = [f for f in preflight(config(hidden), "cpu", False) if f.numbers.get("unscorable") == "test"]
     assert [f.severity for f in found] == ["warn"] and "--split val" in found[0].text
     arguments = ["finetune", str(tmp_path / "run"), "--data", str(hidden), "--steps", "1", "--device", "cpu", "--set", "image_size=[64,80]",
                  'shape={"width": 48, "depth": 2, "heads": 3}', "fit.batch_size=2", "preview=0"]
@@ -336,6 +337,90 @@ def test_a_test_part_without_labels_is_known_before_training(tmp_path, capsys):
     assert "of split val" in capsys.readouterr().out
     with pytest.raises(ConfigError, match=r"no pixel of these 6 frames .* has a class.*--split val"):
         score_run(tmp_path / "run", "test", "cpu")
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    """Every third frame is labelled, on the picture's lower rim alone; the sequences "s3" and "s4" not at all."""
+    def ids(index):
+        found = np.full((64, 88), IGNORE_LABEL)
+        if index % 3 == 1 and index // 3 not in (3, 4):
+            found[60:] = 1 + index % 2
+        return found
+
+    return make(tmp_path_factory.mktemp("sparse"), Labelled(ids), "sparse")
+
+
+def test_frames_without_any_label_are_neither_learned_from_nor_scored(sparse, tmp_path):
+    """As in most recordings: thousands of frames, some of them labelled."""
+    whole, made = Store(sparse), config(sparse, select="best")
+    has_label = (np.asarray(whole.semantic) != IGNORE_LABEL).any(axis=(1, 2))
+    assert has_label.sum() == 6
+    for part in ("train", "val", "test"):
+        store, frames = part_of(made, part)
+        assert frames.tolist() == [i for i in whole.indices(part) if has_label[i]] and len(frames)
+        assert len(part_of(made, part, has_truth=False)[1]) == len(whole.indices(part)) > len(frames)
+        assert len(part_of(config(sparse, task="depth"), part)[1]) == len(whole.indices(part)), "depth needs no labels"
+    found = asked(sparse)
+    assert found["data"].severity == "ok" and "left out, as they have no label:" in found["data"].text
+    train = part_of(made, "train")[1]
+    assert found["labelled frames"].numbers["frames"] == len(train) and found["labels"].numbers["looked_at"]["train"] == len(train)
+    result = finetune(made, tmp_path / "run", "cpu", show=False)
+    assert result.is_finished and json.loads((tmp_path / "run" / "latest.json").read_text())["data"]["frames"] == len(train)
+    assert f"{len(part_of(made, 'test')[1])} frames of split test" in score_run(tmp_path / "run", "test", "cpu")
+
+
+def test_a_share_of_the_labels_is_a_share_of_the_labelled_sequences(sparse):
+    """However few are drawn: one without any label cannot be among them."""
+    whole = Store(sparse)
+    store, train = part_of(config(sparse), "train")
+    labelled = {store.sequence(int(i)) for i in train}
+    assert len(labelled) < len({whole.sequence(int(i)) for i in whole.indices("train")})
+    drawn = [labelled_share(store, train, 0.01, seed) for seed in range(8)]
+    assert {store.sequence(int(frames[0])) for frames in drawn} <= labelled and {len(frames) for frames in drawn} == {1}
+
+
+def test_depth_that_was_not_measured_is_known_before_training(tmp_path):
+    class Blind(Elsewhere):
+        def read(self, index):
+            frame = super().read(index)
+            blind = self.official(index) == self.without
+            return dataclasses.replace(frame, depth=np.zeros_like(frame.depth), is_valid=np.zeros_like(frame.is_valid)) if blind else frame
+
+    for without in ("train", "test"):
+        source = Blind(official=published)
+        source.without = without
+        place = make(tmp_path, source, without, split="official", official_val_share=0.3)
+        words = "no pixel of the .* training frames .* was measured" if without == "train" else "no pixel of the test part was measured"
+        with pytest.raises(ConfigError, match=words):
+            finetune(config(place, task="depth", head=HeadConfig("linear")), tmp_path / f"run-{without}", "cpu", show=False, scored="test")
+        assert not (tmp_path / f"run-{without}" / "log.jsonl").exists()
+    assert finetune(config(place, task="depth", head=HeadConfig("linear")), tmp_path / "run", "cpu", show=False, scored="val").is_finished
+    far = config(place, task="depth", head=HeadConfig("linear"), depth=DepthConfig(max_depth=0.01))
+    with pytest.raises(ConfigError, match="Nothing is left to learn from"):
+        finetune(far, tmp_path / "far", "cpu", show=False, scored="val")
+
+
+def test_a_test_part_without_objects_is_known_before_training(tmp_path):
+    empty = make(tmp_path, Elsewhere(lambda i: np.zeros((64, 88)) if i >= 18 else halves(i), published), "empty", split="official",
+                 official_val_share=0.3)
+    asked_for = dataclasses.replace(config(empty).detect, things=("chair", "lamp"))
+    made = config(empty, task="detect", detect=asked_for)
+    found = [f for f in preflight(made, "cpu", False) if f.numbers.get("unscorable") == "test"]
+    assert [f.severity for f in found] == ["warn"] and "no object of the classes asked for in the test part" in found[0].text
+    with pytest.raises(ConfigError, match="no object of the classes asked for in the test part"):
+        refuse_vain(made, "test")
+    refuse_vain(made, "val")
+
+
+def test_validation_labels_that_are_missing_are_one_line(store, tmp_path):
+    class Bare(ListSource):
+        def sequence(self, index):
+            return "bare-" + super().sequence(index)
+
+    bare = make(tmp_path, Bare(24, 8, height=72, width=88), "bare", split="val")
+    with pytest.raises(ConfigError, match=r"bare \(val\) holds no semantic labels"):
+        finetune(config(store, validation_data=str(bare)), tmp_path / "run", "cpu", show=False)
 
 
 def test_a_score_on_the_frames_that_chose_the_weights_says_so(store, tmp_path):

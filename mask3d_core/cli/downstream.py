@@ -20,7 +20,7 @@ class Finetune:
     task: Literal["segment", "depth", "detect"] = "segment"
     """Semantic segmentation, monocular depth, or instance segmentation and detection."""
     data: str = "stores/new"
-    """A prepared store with labels."""
+    """A prepared store with labels; frames without any are left out."""
     start: str = "random"
     """Where the encoder comes from: "random", "timm:<name>", "random:<timm name>", "step-zero:CKPT" or a checkpoint."""
     steps: int | None = None
@@ -68,10 +68,12 @@ class Finetune:
             return 0
         if self.check:
             return self._check(config)
+        if config.select == "best" and self.split == "val":
+            words.append("the weights are chosen on the very frames that are scored (--select best --split val): that flatters them")
 
         def begun(*_) -> None:
             while words:
-                print(words.pop(), flush=True)
+                print(words.pop(0), flush=True)
 
         def on_preview(run: Path, step: int) -> None:
             begun()

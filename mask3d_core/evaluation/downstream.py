@@ -27,7 +27,7 @@ from mask3d_core.tasks.segment import score_segments
 from mask3d_core.training.checkpoint import read_json
 from mask3d_core.training.config import from_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
-from mask3d_core.training.held_out import HeldOut, held_out, part_of
+from mask3d_core.training.held_out import HeldOut, held_out, nothing_to_score, part_of
 from mask3d_core.training.precision import parse_device
 
 MAJORITY, MEAN_MAP = "most frequent class", "training data's mean per pixel"
@@ -172,19 +172,13 @@ def _score_segments(model, record: dict[str, Any], training: FinetuneConfig, fra
             torch.full((len(color), *color.shape[-2:]), favourite, device=color.device), len(names)).permute(0, 3, 1, 2)
     found: dict[str, SegmentationScores] = {name: score_segments(answer, frames, names) for name, answer in answers.items()}
     if not any(matrix.sum() for matrix in found["model"].matrices.values()):
-        raise ConfigError(nothing_to_score(frames, "has a class"))
+        raise ConfigError(nothing_to_score(frames.store, len(frames), "has a class"))
     result: dict[str, Any] = {"scores": {name: {**s.as_dict(), **{f"{m}_interval": s.estimate(m).as_dict() for m in SEGMENT_METRICS}}
                                          for name, s in found.items()},
                               "matrices": {name: matrix.tolist() for name, matrix in found["model"].matrices.items()}}
     for name in list(found)[1:]:
         result["difference"] = {"to": name, "miou": found["model"].difference(found[name]).as_dict()}
     return result
-
-
-def nothing_to_score(frames: HeldOut, what: str) -> str:
-    """Said of frames without truth."""
-    return (f"no pixel of these {len(frames)} frames of {frames.store.path} {what}, so they cannot be scored; many data sets keep the "
-            "labels of their test part: score another one (--split val)")
 
 
 def _counted(model, bar: Bar):
@@ -207,7 +201,7 @@ def _score_depth(model, record: dict[str, Any], training: FinetuneConfig, frames
         answers[MEAN_MAP] = lambda batch: mean_map.predict(batch.intrinsics.cpu(), tuple(batch.depth.shape[1:])).to(batch.depth.device)
     found = {name: score_depth(answer, frames, training.depth) for name, answer in answers.items()}
     if not np.isfinite(found["model"][0]["abs_rel"]).any():
-        raise ConfigError(nothing_to_score(frames, "has a depth in range"))
+        raise ConfigError(nothing_to_score(frames.store, len(frames), "has a depth in range"))
     sequences = found["model"][1]
     result: dict[str, Any] = {"scores": {
         name: {metric: {"mean": float(np.nanmean(v[metric])) if np.isfinite(v[metric]).any() else math.nan,

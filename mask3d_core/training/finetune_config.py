@@ -86,7 +86,8 @@ class FinetuneConfig:
 
     Args:
         task: "segment", "depth" or "detect".
-        data: a prepared store; its training frames are learned from.
+        data: a prepared store; its training frames are learned from. Frames without any label (of depth: without any measured pixel)
+            are left out everywhere, so a recording may be labelled here and there.
         validation_data, test_data: other stores whose frames validate and test; empty: the store's own splits. Of another store
             its split of that name is taken, or all of it where it has none.
         hold_out: patterns of sequence names (as in a shell, "boxes/*") that test: all other frames of ``data`` train, and nothing
@@ -96,7 +97,7 @@ class FinetuneConfig:
         shape, patch: the architecture of "random" and the side of its patches in pixels; other starts bring their own.
         image_size: (height, width) of training and scoring; labels are brought to it by nearest neighbour.
         head: what is put on the encoder (segment, depth).
-        label_fraction: share of the training *sequences* whose labels are used, 0..1; drawn with ``label_seed``. A smaller
+        label_fraction: share of the labelled training *sequences* that are used, 0..1; drawn with ``label_seed``. A smaller
             share lies within a larger one.
         label_seed: of that draw.
         freeze: blocks of the encoder, from the first, that do not learn (the embedding neither); -1 = the whole encoder.

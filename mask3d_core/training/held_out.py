@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from mask3d_core.batches import AugmentConfig, Batch, StoreBatches, crop_scale
 from mask3d_core.errors import ConfigError
+from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.splits import OFFICIAL, SPLITS
 from mask3d_core.store import Store
+
+
+TRUTH = {False: "has a class", True: "was measured"}  # by whether the task is depth
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,32 @@ class HeldOut:
         return self._reader(count).frames(self.indices[:count])
 
 
-def part_of(config, split: str) -> tuple[Store, np.ndarray]:
+def with_truth(store: Store, task: str) -> np.ndarray:
+    """Which frames a task can learn from or be scored on: bool (n,), those with a pixel that has a class (of a store without
+    classes: all), or for "depth" one that was measured. Recordings are often labelled here and there only."""
+    if task == "depth":
+        return store.missing_pixels < store.header.height * store.header.width
+    return np.ones(len(store), bool) if store.semantic is None else _with_class(store.path, store.fingerprint)
+
+
+@lru_cache(maxsize=8)
+def _with_class(path: Path, fingerprint: str) -> np.ndarray:
+    """Bool (n,); the middle row tells of most frames, so that little is read."""
+    labels = Store(path).semantic
+    found = (labels[:, labels.shape[1] // 2] != IGNORE_LABEL).any(axis=1)
+    for index in np.flatnonzero(~found):
+        found[index] = (labels[index] != IGNORE_LABEL).any()
+    found.flags.writeable = False
+    return found
+
+
+def part_of(config, split: str, has_truth: bool = True) -> tuple[Store, np.ndarray]:
     """The store and the frames of a part of a fine-tuning run's data.
 
     Args:
         config: a ``FinetuneConfig``.
         split: "train", "val" or "test".
+        has_truth: only the frames that the task can learn from or be scored on (:func:`with_truth`); False: all.
 
     Returns:
         The store and int64 indices, ascending; none where the data has no such part.
@@ -96,6 +122,11 @@ def part_of(config, split: str) -> tuple[Store, np.ndarray]:
         ConfigError: ``hold_out`` fits no sequence, or every one; another store that has a split, but no such part.
         StoreError: a store that is missing or damaged.
     """
+    store, indices = _part_of(config, split)
+    return store, indices[with_truth(store, config.task)[indices]] if has_truth else indices
+
+
+def _part_of(config, split: str) -> tuple[Store, np.ndarray]:
     store = Store(config.data)
     if config.hold_out:
         names = [store.sequence(int(np.flatnonzero(store.sequence_index == k)[0])) for k in range(store.header.sequences)]
@@ -157,15 +188,24 @@ def held_out(config, split: str, labels: tuple[str, ...], limit: int = 0, batch_
     """The frames of a part of a fine-tuning run's data, evenly thinned to ``limit`` (0 = all).
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, or none with truth.
     """
     store, indices = part_of(config, split)
     if not len(indices):
+        frames = len(part_of(config, split, has_truth=False)[1])
+        if frames:
+            raise ConfigError(nothing_to_score(store, frames, TRUTH[config.task == "depth"]))
         counts = ", ".join(f"{k} {v}" for k, v in store.header.split_counts.items())
         raise ConfigError(f"the store {store.path} has no frames in split {split!r} ({counts})")
     if limit and len(indices) > limit:
         indices = indices[np.linspace(0, len(indices) - 1, limit).round().astype(int)]
     return HeldOut(store, indices, config.image_size, labels, batch_size, device, config.view)
+
+
+def nothing_to_score(store: Store, frames: int, what: str) -> str:
+    """Said of frames without truth."""
+    return (f"no pixel of these {frames} frames of {store.path} {what}, so they cannot be scored; many data sets keep the labels of "
+            "their test part: score another one (--split val)")
 
 
 def marked(arrays: dict[str, np.ndarray], shown: HeldOut | None, validation: HeldOut | None) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.models.starts import open_start
 from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.finetuning import LABELS, build_dense, build_detector, labelled_share, seen_frames
-from mask3d_core.training.held_out import part_of
+from mask3d_core.training.held_out import TRUTH, part_of, with_truth
 from mask3d_core.training.preflight_cost import cost_findings
 from mask3d_core.training.preflight_data import (
     LOOKED_AT,
@@ -25,6 +25,7 @@ from mask3d_core.training.preflight_data import (
     check_labels,
     check_scenes,
     check_scored_part,
+    unscorable,
 )
 from mask3d_core.training.running import check_same_run
 
@@ -81,11 +82,13 @@ def refuse_vain(config: FinetuneConfig, split: str = "") -> None:
     found = _data(parts)
     if "train" in parts.frames:
         found.append(check_scenes(parts))
-        if config.task != "depth" and parts.store.semantic is not None and parts.store.header.class_names:
+        if config.task == "depth":
+            found.append(check_holes(parts))
+        elif parts.store.semantic is not None and parts.store.header.class_names:
             found += check_labels(parts)
     problems = [finding.text for finding in found if finding.severity == "error"]
     wanted = {split} | ({"val"} if config.select == "best" else set())
-    problems += [finding.text for finding in found if finding.numbers.get("unlabelled") in wanted]
+    problems += [finding.text for finding in found if finding.numbers.get("unscorable") in wanted]
     if problems:
         raise ConfigError(problems)
 
@@ -123,12 +126,10 @@ def _run_folder(config: FinetuneConfig, run: Path) -> Finding:
 def _data(parts: Parts) -> list[Finding]:
     """Opens the stores; later questions need them."""
     config, problems = parts.config, []
-    frames = {"train": part_of(config, "train")}
-    store = frames["train"][0]
-    for part in ("val", "test"):
-        frames[part] = part_of(config, part)
-    for part, (other, _) in frames.items():
-        needed = LABELS[config.task] if len(frames[part][1]) else ()
+    whole = {part: part_of(config, part, has_truth=False) for part in ("train", "val", "test")}
+    store = whole["train"][0]
+    for part, (other, indices) in whole.items():
+        needed = LABELS[config.task] if len(indices) else ()
         missing = [name for name in needed if getattr(other, name) is None]
         if missing:
             problems.append(f"{other.path} ({part}) holds no {' and no '.join(missing)} labels; prepare it from a labelled "
@@ -142,21 +143,39 @@ def _data(parts: Parts) -> list[Finding]:
     if config.task != "depth" and not store.header.class_names:
         problems.append(f"the store {store.path} names no classes, so labels mean nothing; prepare it from a source with "
                         f"class names")
-    if not len(frames["train"][1]):
+    if not len(whole["train"][1]):
         problems.append(f"the store {store.path} has no training frames ({store.header.split_rule})")
-    else:
+    frames = {part: (other, indices[with_truth(other, config.task)[indices]]) for part, (other, indices) in whole.items()}
+    if len(whole["train"][1]) and not len(frames["train"][1]):
+        problems.append(f"no pixel of the {len(whole['train'][1])} training frames of {store.path} {TRUTH[config.task == 'depth']}")
+    elif len(frames["train"][1]):
         parts.frames = frames
         parts.used = labelled_share(store, frames["train"][1], config.label_fraction, config.label_seed)
     if problems:
         return [Finding("data", "error", problem) for problem in problems]
-    counts = {part: len(indices) for part, (_, indices) in frames.items()}
-    said = f"{store.path}: {counts['train']} training, {counts['val']} validation, {counts['test']} test frames"
+    return [_counted(parts, {part: len(indices) for part, (_, indices) in whole.items()}),
+            *(unscorable(part, f"pixel of the {part} part {TRUTH[config.task == 'depth']}") for part in ("val", "test")
+              if len(whole[part][1]) and not len(frames[part][1]))]
+
+
+def _counted(parts: Parts, whole: dict[str, int]) -> Finding:
+    """How many frames of each part can be learned from or scored.
+
+    Args:
+        whole: part to its frames, with truth or without.
+    """
+    counts = {part: len(indices) for part, (_, indices) in parts.frames.items()}
+    said = f"{parts.store.path}: {counts['train']} training, {counts['val']} validation, {counts['test']} test frames"
+    without = {part: f"{whole[part] - counts[part]} of {whole[part]} {part}" for part in whole if whole[part] > counts[part]}
+    if without:
+        what = "measured pixel" if parts.config.task == "depth" else "label"
+        said += f"; left out, as they have no {what}: {', '.join(without.values())} frames"
     if not counts["test"]:
-        return [Finding("data", "warn", said + ". No frames to test with: there will be no final score of frames that nothing "
-                        "was chosen on", counts)]
+        return Finding("data", "warn", said + ". No frames to test with: there will be no final score of frames that nothing "
+                       "was chosen on", counts)
     if not counts["val"]:
-        return [Finding("data", "warn", said + ". No validation frames: nothing is scored while it trains", counts)]
-    return [Finding("data", "ok", said, counts)]
+        return Finding("data", "warn", said + ". No validation frames: nothing is scored while it trains", counts)
+    return Finding("data", "ok", said, counts)
 
 
 def _start(parts: Parts) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,6 +53,12 @@ class Parts:
         return store, indices[np.unique(np.linspace(0, len(indices) - 1, most).round().astype(int))] if most else indices
 
 
+    def is_anywhere(self, part: str, holds: Callable[[Store, int], bool]) -> bool:
+        """Whether any frame of a part holds something; for what the frames looked at do not hold."""
+        store, indices = self.frames[part]
+        return any(holds(store, int(index)) for index in (self.used if part == "train" else indices))
+
+
 def check_scenes(parts: Parts) -> Finding:
     """No sequence in two parts."""
     store = parts.store
@@ -92,19 +99,17 @@ def check_labelled_frames(parts: Parts) -> Finding:
 def check_labels(parts: Parts) -> list[Finding]:
     """Ids beyond the classes; classes that are never learned or never measured; what is not scored."""
     names = parts.store.header.class_names
-    counts, looked, empty, objects = {}, {}, 0, np.zeros(256, np.int64)
+    counts, looked, objects = {}, {}, {}
     things = thing_classes(parts.config.detect.things, names) if parts.config.task == "detect" else ()
     for part in parts.frames:
         store, chosen = parts.looked_at(part)
-        counts[part], looked[part] = np.zeros(256, np.int64), len(chosen)
-        for index in chosen:
+        counts[part], objects[part], looked[part] = np.zeros(256, np.int64), np.zeros(256, np.int64), len(chosen)
+        for index in chosen if store.semantic is not None else ():
             ids = store.semantic[index]
-            here = np.bincount(ids.ravel(), minlength=256)
-            counts[part] += here
-            empty += part == "train" and not here[:IGNORE_LABEL].sum()
-            if things and part == "train" and store.instance is not None:
+            counts[part] += np.bincount(ids.ravel(), minlength=256)
+            if things and store.instance is not None:
                 semantic, instance = (torch.from_numpy(a.astype(np.int64)) for a in (ids, store.instance[index]))
-                objects += np.bincount(frame_objects(semantic, instance, things).labels.numpy(), minlength=256)
+                objects[part] += np.bincount(frame_objects(semantic, instance, things).labels.numpy(), minlength=256)
     words = f"looked at {looked['train']} training, {looked['val']} validation and {looked['test']} test frames"
     beyond = sorted({int(k) for part in counts for k in np.flatnonzero(counts[part][:IGNORE_LABEL])} - set(range(len(names))))
     if beyond:
@@ -112,15 +117,11 @@ def check_labels(parts: Parts) -> list[Finding]:
                         f"classes, 0..{len(names) - 1}): the class map does not fit this data set ({words})", {"beyond": beyond})]
     train = counts["train"][:len(names)]
     found = []
-    if not train.sum():
-        return [Finding("labels", "error", f"no pixel of the used training frames has a class ({words})",
-                        {"frames": looked["train"]})]
-    found += [unlabelled(part) for part in ("val", "test") if looked[part] and not counts[part][:len(names)].sum()]
     never = [k for k in range(len(names)) if not train[k] and (counts["val"][k] or counts["test"][k])]
     nowhere = [k for k in range(len(names)) if not any(counts[part][k] for part in counts)]
     share = {name: float(count / train.sum()) for name, count in zip(names, train)}
     numbers = {"share": share, "looked_at": looked, "never_learned": [names[k] for k in never],
-               "nowhere": [names[k] for k in nowhere], "frames_without_labels": empty}
+               "nowhere": [names[k] for k in nowhere]}
     most = max(share, key=share.get)
     said = f"{len(names)} classes, all ids have a name; most frequent in the used labels: {most}, {share[most]:.0%} of the pixels"
     if nowhere:
@@ -132,34 +133,44 @@ def check_labels(parts: Parts) -> list[Finding]:
     else:
         found.append(Finding("labels", "ok", f"{said} ({words})", numbers))
     if things:
-        found.append(_objects(parts, things, objects, looked["train"]))
+        found += _objects(parts, things, objects, looked)
     return found
 
 
-def unlabelled(part: str) -> Finding:
-    """A part that cannot be scored, as many data sets keep the labels of their test part to themselves."""
+def unscorable(part: str, what: str) -> Finding:
+    """A part that cannot be scored, as many data sets keep the labels of their test part to themselves.
+
+    Args:
+        what: there is none of.
+    """
     remedy = "score the validation part (--split val)" if part == "test" else "use select=last, and score another part"
-    return Finding("labels", "warn", f"no looked-at pixel of the {part} part has a class, so it cannot be scored: {remedy}", {"unlabelled": part})
+    return Finding("labels", "warn", f"no {what}, so it cannot be scored: {remedy}", {"unscorable": part})
 
 
-def _objects(parts: Parts, things: tuple[int, ...], objects: np.ndarray, looked: int) -> Finding:
+def _objects(parts: Parts, things: tuple[int, ...], objects: dict[str, np.ndarray], looked: dict[str, int]) -> list[Finding]:
     """The objects that are there, and the classes that are asked for but have none.
 
     Args:
-        objects: int64 (256,), objects of the training frames looked at, by class id.
+        objects: part to int64 (256,), objects of the frames looked at, by class id.
+        looked: part to how many frames were looked at.
     """
-    names, total = parts.store.header.class_names, int(objects.sum())
-    there, missing = ([names[k] for k in things if bool(objects[k]) == is_there] for is_there in (True, False))
-    where = f"in {many(looked, 'training frame')}"
-    if not total:
-        return Finding("objects", "error", f"no instance of: {_some(missing)} {where}. There is nothing to detect; name other "
-                                           "classes in detect.things, or use more labels")
-    said = f"{many(total, 'object')} of {_some(there)} {where}"
-    numbers = {"objects": total, "things": [names[k] for k in things], "without_instance": missing}
+    def has_object(store: Store, index: int) -> bool:
+        return store.instance is not None and bool((np.isin(store.semantic[index], things) & (store.instance[index] > 0)).any())
+
+    empty = {part: not counts.sum() and bool(looked[part]) and not parts.is_anywhere(part, has_object) for part, counts in objects.items()}
+    names, train = parts.store.header.class_names, objects["train"]
+    there, missing = ([names[k] for k in things if bool(train[k]) == is_there] for is_there in (True, False))
+    where = f"in {many(looked['train'], 'training frame')}"
+    if empty["train"]:
+        return [Finding("objects", "error", f"no instance of: {_some(missing)} {where}. There is nothing to detect; name other "
+                                            "classes in detect.things, or use more labels")]
+    found = [unscorable(part, f"object of the classes asked for in the {part} part") for part in ("val", "test") if empty[part]]
+    said = f"{many(int(train.sum()), 'object')} of {_some(there)} {where}"
+    numbers = {"objects": int(train.sum()), "things": [names[k] for k in things], "without_instance": missing}
     if missing:
-        return Finding("objects", "warn", f"{said}; no instance of: {_some(missing)}. What has none cannot be learned: name "
-                                          "those that have some in detect.things, or use more labels", numbers)
-    return Finding("objects", "ok", said, numbers)
+        return [Finding("objects", "warn", f"{said}; no instance of: {_some(missing)}. What has none cannot be learned: name "
+                                           "those that have some in detect.things, or use more labels", numbers), *found]
+    return [Finding("objects", "ok", said, numbers), *found]
 
 
 def check_scored_part(parts: Parts) -> Finding:
