@@ -45,6 +45,8 @@ def study_figure(values: dict[str, Any], *, theme: str = "light"):
         _scores(left, values, ink, muted, series)
     _differences(right, values, muted, series, ink)
     state = "" if values["is_whole"] else f" (so far {values['seeds']} of {values.get('planned_seeds', 'the')} seeds)"
+    if values.get("open_trials"):
+        state = f" (NOT FINAL: {values['open_trials']} trials have not run)"
     title = f"{values['question']}{' (exploratory)' if values['is_exploratory'] else ''}{state}"
     figure.suptitle(textwrap.fill(title, 95), color=ink, fontsize=14, fontweight="bold")
     return figure

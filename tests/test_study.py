@@ -235,6 +235,20 @@ def test_a_report_needs_neither_rooms_nor_weights(study, tmp_path):
     assert other.status()["done"] == 0, "other rooms"
 
 
+def test_a_report_before_the_last_trial_is_not_final(study, tmp_path):
+    """A wider grid over a record that is whole: its scores are there, its choices are not."""
+    record = tmp_path / "study_tiny.runs.jsonl"
+    record.write_text(study.record.read_text())
+    wider = replace(TINY, name="wider", tune=replace(TINY.tune, random_lengths=(4.0,)))
+    reading = Study(wider, tmp_path / "runs" / "wider", tmp_path / "study_wider.runs.jsonl", "cpu", workers=0)
+    found = findings(reading)
+    assert found.open_trials == {("random", 0.5): 1} and found.seeds == 2 and not found.is_whole
+    assert "NOT FINAL: 1 of these trials have not run yet (random at 50%: 1)" in text_of(found)
+    assert "NOT FINAL" not in text_of(findings(study)) and findings(study).open_trials == {}
+    title = study_figure({**as_values(found), **described(reading)})._suptitle.get_text()
+    assert "NOT FINAL: 1 trials have not run" in " ".join(title.split())
+
+
 def test_a_processor_may_round_otherwise_and_a_renderer_may_not(study, tmp_path):
     stores = json.loads(study.record.read_text().splitlines()[0])
     assert stores["kind"] == "stores" and set(stores["fingerprints"]) == set(stores["looks"]) == {"train", "val", "test"}

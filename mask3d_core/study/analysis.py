@@ -13,7 +13,7 @@ from mask3d_core.evaluation.statistics import Estimate, resampled, student_cdf, 
 from mask3d_core.study.budget import gflops_of
 from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of, ratios_of, said_of
 from mask3d_core.study.jobs import has_diverged, unpack
-from mask3d_core.study.left import planned_runs
+from mask3d_core.study.left import open_trials, planned_runs
 from mask3d_core.study.runner import Study
 
 ALL = "all"  # folds together
@@ -89,6 +89,7 @@ class Findings:
         seeds: how many are complete, for all starts and conditions.
         is_whole: whether every planned run is there.
         diverged: names of the study's own runs that went astray; their seeds are left out.
+        open_trials: (start, condition) to how many of its trials have not run, where there are any: its choice is not final.
         tflops: start to TFLOP of one pre-training, forwards and backwards, counted by torch.
     """
 
@@ -98,6 +99,7 @@ class Findings:
     seeds: int
     is_whole: bool
     diverged: tuple[str, ...] = ()
+    open_trials: dict[tuple[str, float | str], int] = field(default_factory=dict)
     tflops: dict[str, float] = field(default_factory=dict)
 
 
@@ -137,7 +139,9 @@ def findings(study: Study) -> Findings:
     made = [_contrast(config, cells[config.reference, condition], cells[other, condition]) for other, condition in others]
     corrected = holm([c.p for c in made])
     contrasts = tuple(replace(c, p_holm=p) for c, p in zip(made, corrected))
-    return Findings(config, cells, contrasts, len(complete), len(complete) == config.seeds, tuple(astray),
+    still_open = {(start, condition): len(open_trials(study, start, condition)) for start, condition in study.cells}
+    still_open = {cell: count for cell, count in still_open.items() if count}
+    return Findings(config, cells, contrasts, len(complete), len(complete) == config.seeds and not still_open, tuple(astray), still_open,
                     {start: value * config.pretrain_steps * config.pretrain_batch / 1e3 for start, value in gflops_of(config).items()})
 
 
@@ -265,7 +269,7 @@ def text_of(found: Findings) -> str:
         lines.append(f"  {label_of(c.other):{width}} at {said_of(c.condition):>4}: {said(c.over_seeds, '+')} over seeds, "
                      f"[{c.over_rooms.low:+.3f}, {c.over_rooms.high:+.3f}] over {what}{p}: {c.verdict}")
     lines += [f"{name} diverged: that seed is left out of every start" for name in found.diverged]
-    if not found.is_whole:
+    if found.seeds < config.seeds:
         lines.append(f"not whole: {found.seeds} of {config.seeds} seeds")
     return "\n".join(lines)
 
@@ -307,6 +311,10 @@ def _protocol(found: Findings) -> list[str]:
     lines = [f"{tests}, out of {config.tune.trials_words(config.starts)}; {found.seeds} of {config.seeds} seeds, each with its own "
              f"pre-training, labels and order; {config.pretrain_steps * config.pretrain_batch:,} frames of pre-training for all; the last "
              f"step is scored{'; the encoder is frozen' if config.freeze == -1 else ''}"]
+    if found.open_trials:
+        words = ", ".join(f"{label_of(start)} at {said_of(condition)}: {count}" for (start, condition), count in found.open_trials.items())
+        lines.append(f"NOT FINAL: {sum(found.open_trials.values())} of these trials have not run yet ({words}); they may choose otherwise, "
+                     "and change everything below")
     lines += at_the_ends(found)
     if any(is_pretrained_here(start) for start in config.starts):
         lines.append("the pre-training of seed 0 is also the one whose weights the trials used")
@@ -356,7 +364,8 @@ def as_values(found: Findings) -> dict[str, Any]:
     config = found.config
     return {"name": config.name, "question": config.question, "endpoint": config.endpoint, "is_exploratory": config.is_exploratory,
             "is_frozen": config.freeze == -1, "diverged": list(found.diverged), "tflops": found.tflops,
-            "seeds": found.seeds, "planned_seeds": config.seeds, "is_whole": found.is_whole, "planned_runs": planned_runs(config),
+            "seeds": found.seeds, "planned_seeds": config.seeds, "is_whole": found.is_whole,
+            "open_trials": sum(found.open_trials.values()), "planned_runs": planned_runs(config),
             "metric": METRIC[config.task],
             "cells": [{"start": c.start, "label": label_of(c.start), "is_pretrained_here": is_pretrained_here(c.start),
                        "ratios": ratios_of(c.start), "condition": c.condition, "said": said_of(c.condition), "values": c.values.tolist(),
