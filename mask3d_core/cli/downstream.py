@@ -22,7 +22,8 @@ class Finetune:
     data: str = "stores/new"
     """A prepared store with labels; frames without any are left out."""
     start: str = "random"
-    """Where the encoder comes from: "random", "timm:<name>", "random:<timm name>", "step-zero:CKPT" or a checkpoint."""
+    """Where the encoder comes from: "random", "timm:<name>", "timm:<name>@<file>" (weights of anybody's: MAE, DINO, ...), "random:<timm name>",
+    "step-zero:CKPT" or a checkpoint."""
     steps: int | None = None
     """Optimiser steps; none: the recipe's."""
     label_fraction: float = 1.0
@@ -167,7 +168,8 @@ class Probe:
     """
 
     start: Positional[str]
-    """"timm:<name>" (any plain VisionTransformer; its weights need a network once), "random:<name>", or a checkpoint."""
+    """"timm:<name>" (any plain VisionTransformer; its weights need a network once), "timm:<name>@<file>" (weights of anybody's in a
+    file: MAE, DINO, ...), "random:<name>", or a checkpoint."""
     out: Path = Path("out/probe")
     """Folder for the table, the JSON and the figure."""
     data: str = ""

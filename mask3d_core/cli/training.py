@@ -26,7 +26,8 @@ class Pretrain:
     data: str = "rooms"
     """A prepared store, a recording's folder (prepared into the run folder first), or "rooms" to render live."""
     init: str = "random"
-    """"random", "timm:<name>" (ImageNet weights, needs a network once) or a checkpoint to continue."""
+    """"random", "timm:<name>" (ImageNet weights, needs a network once), "timm:<name>@<file>" (weights in a file) or a checkpoint to
+    continue."""
     probe: bool = True
     """With --init: at the end, probe the encoder before and after, on your store's frames and on the bench (some ten CPU minutes)."""
     steps: int | None = None

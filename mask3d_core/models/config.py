@@ -8,6 +8,12 @@ from typing import Any
 from mask3d_core.errors import ConfigError
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """"NAME@FILE" as (NAME, FILE), "NAME" as (NAME, "")."""
+    model, _, file = name.partition("@")
+    return model, file
+
+
 @dataclass(frozen=True)
 class EncoderConfig:
     """A plain vision transformer.

@@ -1,6 +1,7 @@
 """Where an RGB encoder comes from: noise, timm's weights, a checkpoint of ours, an exported or a fine-tuned encoder.
 
-One spelling for every command: "random", "random:<timm name>", "timm:<timm name>", or the path of a checkpoint.
+One spelling for every command: "random", "random:<timm name>", "timm:<timm name>", "timm:<timm name>@<file>", or the path of a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from mask3d_core.errors import CheckpointError, ConfigError
-from mask3d_core.models.config import EncoderConfig, ModelConfig
+from mask3d_core.models.config import EncoderConfig, ModelConfig, split_name
 from mask3d_core.models.encoders import build_vit
+from mask3d_core.models.weights_file import load_weights_file
 from mask3d_core.training.checkpoint import load_model, read_json, stem
 
 COLOR_MEAN, COLOR_STD = ModelConfig.color_mean, ModelConfig.color_std
@@ -46,7 +48,7 @@ def open_start(start: str, image_size: tuple[int, int] = (240, 320), patch: int 
 
     Args:
         start: "random" (of ``shape``), "random:<name>" (a timm architecture from noise), "timm:<name>" (with its
-            weights, which need a network once), "CKPT" (a run folder or checkpoint of pre-training or fine-tuning, or an
+            weights, which need a network once), "timm:<name>@<file>" (weights from a file of anybody's), "CKPT" (a run folder or checkpoint of pre-training or fine-tuning, or an
             exported encoder), "step-zero:CKPT" (that checkpoint's architecture as its own training began).
         image_size: (height, width) in pixels; position codes are interpolated to it where they differ.
         patch: side of a patch; only where the start does not decide it.
@@ -65,7 +67,8 @@ def open_start(start: str, image_size: tuple[int, int] = (240, 320), patch: int 
     if kind == "step-zero" and name:
         return _step_zero(name)
     if not start or kind in ("random", "timm", "step-zero"):
-        raise ConfigError(f"a start is random, random:<timm name>, timm:<timm name>, step-zero:CKPT or a checkpoint; got {start!r}")
+        raise ConfigError("a start is random, random:<timm name>, timm:<timm name>, timm:<timm name>@<file>, step-zero:CKPT or a checkpoint; "
+                          f"got {start!r}")
     return _checkpoint(start)
 
 
@@ -78,11 +81,14 @@ def _random(config: EncoderConfig, image_size: tuple[int, int], patch: int, seed
     return Start(vit, mean, std, config, patch, {"start": f"random:{config.timm}" if config.timm else "random", "seed": seed})
 
 
-def _timm(name: str, image_size: tuple[int, int], patch: int) -> Start:
+def _timm(spelled: str, image_size: tuple[int, int], patch: int) -> Start:
+    name, file = split_name(spelled)
     mean, std = _colors_of_timm(name)
     patch = _patch_of_timm(name)
-    vit = build_vit(EncoderConfig(timm=name), image_size, patch, 3, pretrained=True)
-    return Start(vit, mean, std, EncoderConfig(timm=name), patch, {"start": f"timm:{name}"})
+    vit = build_vit(EncoderConfig(timm=name), image_size, patch, 3, pretrained=not file)
+    weights = {"weights": load_weights_file(vit, file, name)} if file else {}
+    label = f"{name}@{Path(file).name}" if file else name
+    return Start(vit, mean, std, EncoderConfig(timm=name), patch, {"start": f"timm:{label}", **weights})
 
 
 def _timm_settings(name: str):

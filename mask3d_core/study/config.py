@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mask3d_core.errors import ConfigError
-from mask3d_core.models.config import CONTROLS
+from mask3d_core.models.config import CONTROLS, split_name
 from mask3d_core.models.heads import HeadConfig
 from mask3d_core.training.config import FitConfig, PretrainConfig, from_dict, pretrain_config, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig, finetune_config
@@ -256,7 +256,8 @@ def is_checkpoint(start: str) -> bool:
 def label_of(start: str) -> str:
     """What tables call a start; ratios are per cent of the colour hidden / of the depth hidden."""
     if start.startswith("timm:"):
-        return f"timm {start[5:]}"
+        name, file = split_name(start[5:])
+        return f"timm {name}" + (f"@{Path(file).name}" if file else "")
     if start in LABELS or not is_pretrained_here(start):
         return LABELS.get(start, start)
     control, *changes = start.split(";")

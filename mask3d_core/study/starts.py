@@ -6,8 +6,10 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mask3d_core.errors import ConfigError, Mask3DError
+from mask3d_core.errors import CheckpointError, ConfigError, Mask3DError
+from mask3d_core.models.config import split_name
 from mask3d_core.models.starts import open_start
+from mask3d_core.models.weights_file import digest
 from mask3d_core.study.config import is_checkpoint, label_of
 from mask3d_core.training.checkpoint import stem
 from mask3d_core.training.config import pretrain_config
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def start_key(start: str) -> str:
-    """What identifies a start that the study does not train: of a checkpoint its weights, not its place; of timm the weights' tag.
+    """What identifies a start that the study does not train: of a checkpoint its weights, not its place; of timm the weights' tag,
+    or the contents of their file.
 
     Raises:
         Mask3DError: a checkpoint that is not there any more.
@@ -26,6 +29,9 @@ def start_key(start: str) -> str:
     if kind == "timm":
         import timm
 
+        model, file = split_name(name)
+        if file:
+            return f"timm:{model}@{digest(file)[:16]}"
         try:
             found = timm.get_pretrained_cfg(name)
         except Exception:  # unknown to timm: refused in one line when it is opened
@@ -58,6 +64,8 @@ def with_reachable(study: Study, may_fetch: bool = True) -> tuple[Study, list[st
             taken.append(start)
         except ConfigError as problem:
             lines.append(f"{label_of(start)} is left out: {'; '.join(problem.problems)}")
+        except CheckpointError as problem:
+            lines.append(f"{label_of(start)} is left out: {problem}")
     return study.with_config(replace(config, starts=(*config.starts, *taken), where_reachable=())), lines
 
 

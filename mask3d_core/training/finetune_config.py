@@ -93,7 +93,7 @@ class FinetuneConfig:
         hold_out: patterns of sequence names (as in a shell, "boxes/*") that test: all other frames of ``data`` train, and nothing
             validates. Empty: the store's splits.
         leave_out: patterns of sequence names that are not used at all.
-        start: where the encoder comes from: "random", "timm:<name>" or a checkpoint (see ``models.starts``).
+        start: where the encoder comes from: "random", "timm:<name>", "timm:<name>@<file>" or a checkpoint (see ``models.starts``).
         shape, patch: the architecture of "random" and the side of its patches in pixels; other starts bring their own.
         image_size: (height, width) of training and scoring; labels are brought to it by nearest neighbour.
         head: what is put on the encoder (segment, depth).

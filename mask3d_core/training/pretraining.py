@@ -12,8 +12,9 @@ import torch
 
 from mask3d_core.batches import AugmentConfig, Batch, RoomsBatches, StoreBatches
 from mask3d_core.errors import ConfigError
-from mask3d_core.models.encoders import build_vit
+from mask3d_core.models.config import split_name
 from mask3d_core.models.mask3d import Mask3D
+from mask3d_core.models.starts import open_start
 from mask3d_core.tasks.pretrain import Pretrain
 from mask3d_core.training.checkpoint import load_model, load_weights, read_tensors, save_model
 from mask3d_core.training.config import PretrainConfig, from_dict, to_dict
@@ -94,12 +95,11 @@ def build_model(config: PretrainConfig, statistics: DataStatistics | None = None
     if config.init.startswith("timm:"):
         if "rgb" not in config.model.inputs:
             raise ConfigError("init timm: needs an RGB encoder; model.inputs has none")
-        encoder = dataclasses.replace(config.model.rgb, timm=config.init[5:])
-        loaded = build_vit(encoder, config.model.image_size, config.model.patch, 3, pretrained=True)
+        loaded = open_start(config.init, config.model.image_size, config.model.patch).vit
         own = model.rgb_encoder.state_dict()
         if {k: v.shape for k, v in loaded.state_dict().items()} != {k: v.shape for k, v in own.items()}:
             raise ConfigError(f"init {config.init} does not fit the RGB encoder {config.model.rgb}; "
-                              f"set model.rgb.timm={config.init[5:]} as well")
+                              f"set model.rgb.timm={split_name(config.init[5:])[0]} as well")
         model.rgb_encoder.load_state_dict(loaded.state_dict())
     elif config.init != "random":
         start, _ = load_model(config.init)
@@ -113,7 +113,7 @@ def training_model_config(config: PretrainConfig) -> PretrainConfig:
     if config.init.startswith("timm:"):
         import timm
 
-        name = config.init[5:]
+        name = split_name(config.init[5:])[0]
         try:
             data = timm.data.resolve_model_data_config(timm.create_model(name, pretrained=False))
         except Exception as problem:
