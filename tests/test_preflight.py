@@ -413,6 +413,20 @@ def test_a_test_part_without_objects_is_known_before_training(tmp_path):
     refuse_vain(made, "val")
 
 
+def test_a_labelled_recording_is_prepared_into_the_run_folder(tmp_path, shared_data, capsys):
+    run = tmp_path / "run"
+    arguments = ["finetune", str(run), "--data", str(shared_data / "mosd_learn"), "--steps", "2", "--device", "cpu", "--set",
+                 "image_size=[48,64]", 'shape={"width":48,"depth":2,"heads":3}', "fit.batch_size=2", "preview=0"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "table" in said and Store(run / "store").header.count == 45 and json.loads(
+        (run / "config.json").read_text())["data"] == str(run / "store")
+    assert main(arguments) == 0, "the same command finds its store and its run again"
+    other = tmp_path / "other"
+    assert main(["finetune", str(other), *arguments[2:3], str(shared_data / "tum_fr1_rpy")]) == 2
+    assert "holds no semantic labels" in capsys.readouterr().err and not other.exists()
+
+
 def test_validation_labels_that_are_missing_are_one_line(store, tmp_path):
     class Bare(ListSource):
         def sequence(self, index):

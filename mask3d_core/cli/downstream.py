@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mask3d_core.cli.options import Positional, change_config
+from mask3d_core.cli.options import Positional, change_config, store_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Finetune:
     task: Literal["segment", "depth", "detect"] = "segment"
     """Semantic segmentation, monocular depth, or instance segmentation and detection."""
     data: str = "stores/new"
-    """A prepared store with labels; frames without any are left out."""
+    """A prepared store with labels, or a labelled recording or data set (prepared into the run folder first); frames without any label
+    are left out."""
     start: str = "random"
     """Where the encoder comes from: "random", "timm:<name>", "timm:<name>@<file>" (weights of anybody's: MAE, DINO, ...), "random:<timm name>",
     "step-zero:CKPT" or a checkpoint."""
@@ -60,13 +61,14 @@ class Finetune:
         """
         from mask3d_core.evaluation.downstream import score_run
         from mask3d_core.training.config import to_dict
-        from mask3d_core.training.finetuning import finetune
+        from mask3d_core.training.finetuning import LABELS, finetune
 
         config = self.config()
-        words = [json.dumps(to_dict(config))]
         if self.dry_run:
-            print(words.pop())
+            print(json.dumps(to_dict(config)))
             return 0
+        config = replace(config, data=str(store_of(config.data, config.image_size, self.run_folder, LABELS[config.task])))
+        words = [json.dumps(to_dict(config))]
         if self.check:
             return self._check(config)
         if config.select == "best" and self.split == "val":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -10,6 +11,7 @@ import tyro
 from mask3d_core.errors import ConfigError
 
 Positional = tyro.conf.Positional
+MARGIN = 16  # pixels that a store's frames are larger than a run's, for crops
 
 
 def options_of(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -88,3 +90,30 @@ def frame_named(text: str):
     if index >= len(source):
         raise ConfigError(f"{place} has {len(source)} frames, so the number must be below that; got {index}")
     return source.read(index)
+
+
+def store_of(data: str, size: tuple[int, int], run: Path, labels: tuple[str, ...] = ()) -> Path:
+    """The store that a run's data are: itself, or a recording's frames, prepared into the run folder.
+
+    Args:
+        data: a store, or what ``mask3d prepare`` reads.
+        size: (height, width) of training; frames are kept a little larger.
+        run: the run folder.
+        labels: what a recording must have; of a store that is asked later.
+
+    Raises:
+        Mask3DError: nothing there, or nothing recognised.
+        ConfigError: a recording without such labels.
+    """
+    from mask3d_core.prepare import PrepareConfig, prepare
+    from mask3d_core.sources import open_source
+    from mask3d_core.sources.opening import kind_of
+
+    kind = kind_of(data)
+    if kind == "store":
+        return Path(data)
+    source = open_source(kind, data)
+    missing = [name for name in labels if name not in source.labels]
+    if missing:
+        raise ConfigError(f"{data} holds no {' and no '.join(missing)} labels", f"--data ({kind})")
+    return prepare(source, run / "store", PrepareConfig(size[0] + MARGIN, size[1] + MARGIN)).path

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mask3d_core.cli.options import Positional, change_config, frame_named
+from mask3d_core.cli.options import Positional, change_config, frame_named, store_of
 from mask3d_core.errors import ConfigError
 from mask3d_core.models.config import CONTROLS, PRESETS
 from mask3d_core.training.config import pretrain_config
@@ -60,7 +60,7 @@ class Pretrain:
         if self.dry_run:
             return 0
         if config.data != "rooms":
-            config = replace(config, data=str(_store_of(config, self.run_folder)))
+            config = replace(config, data=str(store_of(config.data, config.model.image_size, self.run_folder)))
         result = pretrain(config, self.run_folder, self.device, on_preview=_draw_preview)
         words = ", ".join(f"{k} {v:.4f}" for k, v in result.metrics.items())
         print(f"{'finished' if result.is_finished else 'stopped'} at step {result.step}: {words}; "
@@ -187,19 +187,6 @@ class Export:
         stem = export_timm(model, self.timm, record)
         print(f"{stem}.safetensors loads strictly with timm.create_model(**json['create_model']) from {stem}.json")
         return 0
-
-
-def _store_of(config, run: Path) -> Path:
-    """The store that a configuration's data are: itself, or a recording prepared into the run folder."""
-    from mask3d_core.prepare import PrepareConfig, prepare
-    from mask3d_core.sources import open_source
-    from mask3d_core.sources.opening import kind_of
-
-    kind = kind_of(config.data)
-    if kind == "store":
-        return Path(config.data)
-    height, width = config.model.image_size
-    return prepare(open_source(kind, config.data), run / "store", PrepareConfig(height + 16, width + 16)).path
 
 
 def _probe(config, run: Path, device: str | None) -> None:
