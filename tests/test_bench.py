@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from list_source import ListSource
 from test_training import MODEL
 
 from mask3d_core import cli
@@ -27,8 +28,11 @@ from mask3d_core.evaluation.bench.rooms import Signature, check_signature, rooms
 from mask3d_core.evaluation.bench.targets import Target, Truth
 from mask3d_core.evaluation.features import RGBEncoder
 from mask3d_core.evaluation.segmentation import scores_of
+from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.models import Mask3D
 from mask3d_core.models.starts import open_start
+from mask3d_core.prepare import PrepareConfig, prepare
+from mask3d_core.store import Store
 from mask3d_core.training.checkpoint import save_model
 
 SIZE, CELL, CLASSES = (32, 48), 8, 3
@@ -406,6 +410,33 @@ def test_a_store_that_cannot_be_probed_is_one_line(tmp_path, bench_cache):
         store_frames(bench_cache / ROOMS.version / "test", SMALL)
     with pytest.raises(StoreError):
         store_frames(tmp_path / "nothing", SMALL)
+
+
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("train", "test")])
+def test_labelled_frames_are_probed_first_and_a_part_without_any_has_no_semantics(tmp_path, parts):
+    """As in a recording of which every sixth frame is labelled."""
+    class Sparse(ListSource):
+        def official_split(self, index):
+            return ("train", "train", "val", "test")[index * 4 // len(self)]
+
+        def read(self, index):
+            frame = super().read(index)
+            labels = np.full(frame.depth.shape, index // 6 % 2 if index % 6 == 4 and self.official_split(index) in parts else IGNORE_LABEL)
+            return dataclasses.replace(frame, semantic=labels.astype(np.uint8), instance=None)
+
+    source = Sparse(48, 16, labels=True, height=32, width=48)
+    source.labels = frozenset({"semantic"})
+    prepare(source, tmp_path / "store", PrepareConfig(32, 48, split="official"), progress=False)
+    most = {"train": 6, "val": 5, "test": 5}
+    frames = store_frames(tmp_path / "store", SMALL, most)
+    store, labelled = Store(tmp_path / "store"), {}
+    for part in most:
+        batch, _ = frames.read(part, np.arange(frames.count(part)))
+        labelled[part] = int((batch.semantic != IGNORE_LABEL).flatten(1).any(dim=1).sum())
+        assert frames.count(part) == most[part]
+    assert labelled == {"train": 4, "val": 2 if "val" in parts else 0, "test": 2} and len(store) == 48
+    assert (SEMANTICS in frames.tasks) == (len(parts) == 3)
+    assert f"({', '.join(map(str, labelled.values()))} of them labelled)" in frames.words
 
 
 def test_the_references_are_what_ships_and_the_start_is_not_listed_twice():

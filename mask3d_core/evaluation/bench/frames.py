@@ -114,15 +114,17 @@ def store_frames(path: str | Path, config: BenchConfig = BenchConfig(), most: di
 
     Args:
         path: the store's folder; it must hold train, val and test frames.
-        most: frames of each part at most, evenly spaced.
+        most: frames of each part at most, evenly spaced; labelled ones first, as recordings are often labelled here and there only.
 
     Raises:
         StoreError: no finished store.
         ConfigError: an empty split, or labels beyond the store's classes.
     """
     from mask3d_core.store import Store
+    from mask3d_core.training.held_out import with_truth
 
     store, most = Store(path), most or MOST_FRAMES
+    has_label = with_truth(store, "segment") if store.semantic is not None else np.zeros(len(store), bool)
     counts = store.header.split_counts
     if not all(counts[part] for part in PARTS):
         raise ConfigError([f"the store has {', '.join(f'{n} {counts[n]}' for n in PARTS)} frames and a probe needs all three; "
@@ -133,10 +135,15 @@ def store_frames(path: str | Path, config: BenchConfig = BenchConfig(), most: di
     chosen = {}
     for part in PARTS:
         numbers = np.flatnonzero(store.split == SPLITS[part])
-        count = min(len(numbers), most[part])
-        chosen[part] = numbers[np.linspace(0, len(numbers) - 1, count).round().astype(int)]
-    classes = _classes(store, np.concatenate(list(chosen.values())), path)
-    words = f"store {Path(path).name} {'with' if classes else 'without'} labels ({store.header.split_rule}); {_counts(chosen)}"
+        labelled = _spread(numbers[has_label[numbers]], most[part])
+        chosen[part] = np.sort(np.concatenate([labelled, _spread(numbers[~has_label[numbers]], most[part] - len(labelled))]))
+    labels = {part: int(has_label[numbers].sum()) for part, numbers in chosen.items()}
+    is_labelled = all(labels.values())  # what is fitted must be chosen and tested too
+    classes = _classes(store, np.concatenate(list(chosen.values())), path) if is_labelled else ()
+    counts = ", ".join(str(labels[part]) for part in PARTS)
+    some = f" ({counts} of them labelled)" if any(0 < labels[part] < len(chosen[part]) for part in PARTS) or (
+        any(labels.values()) and not is_labelled) else ""
+    words = f"store {Path(path).name} {'with' if classes else 'without'} labels ({store.header.split_rule}); {_counts(chosen)}{some}"
 
     return BenchFrames(
         Path(path).name, words, store.fingerprint,
@@ -144,6 +151,12 @@ def store_frames(path: str | Path, config: BenchConfig = BenchConfig(), most: di
         {part: tuple(names[i] for i in numbers) for part, numbers in chosen.items()},
         {part: np.ones(len(numbers), bool) for part, numbers in chosen.items()}, classes, False,
         lambda record: seen_count(store, chosen[TEST], record), is_by_time)
+
+
+def _spread(numbers: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of them, evenly spaced."""
+    count = min(len(numbers), most)
+    return numbers[np.linspace(0, len(numbers) - 1, count).round().astype(int)] if count else numbers[:0]
 
 
 def _counts(chosen: dict[str, np.ndarray]) -> str:
