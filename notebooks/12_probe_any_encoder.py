@@ -13,7 +13,8 @@
 #
 # Any plain vision transformer can be asked, frozen, without fine-tuning: are depth, the tilt of surfaces and the names of
 # things written in its patches so plainly that a matrix reads them off, and do two views of one place look alike to it?
-# Useful also to whoever never pre-trains anything: `mask3d probe timm:<name>`.
+# Useful also to whoever never pre-trains anything: `mask3d probe timm:<name>`, and with weights from a file of anybody's,
+# `mask3d probe timm:vit_base_patch16_224.mae@mae_pretrain_vit_base.pth`.
 
 # %%
 from mask3d_viz import architecture
@@ -23,7 +24,7 @@ architecture("rgb encoder")
 # %% [markdown]
 # ## What was recorded
 #
-# The bench: fixed rooms, the same for everyone; the rows below took one CPU core 28 minutes. The shipped encoders stand
+# The bench: fixed rooms, the same for everyone; the rows below took 11 minutes of one CPU core. The shipped encoders stand
 # beside the same network at step 0, one of noise, raw pixels, position alone and the trivial answer. Depth and normals favour
 # encoders that were trained to predict depth, by construction. All of it is ours; the paper has no such table.
 
