@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,29 @@ def test_the_readme_names_no_file_that_is_absent():
         named.append(folder + name if indent else name)
     assert len(named) > 20
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("page", ["README.md", "data/README.md", "results/README.md"])
+def test_links_and_pictures_of_a_page_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    headings = {}
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / file if file else ROOT / page
+        assert target.exists(), f"{page} leads to {link}"
+        if anchor:
+            made = headings.setdefault(target, {re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                                                for line in target.read_text().splitlines() if line.startswith("#")})
+            assert anchor in made, f"{page} leads to {link}"
+    assert links or page == "data/README.md"
+
+
+@pytest.mark.parametrize("name", [p.name for p in sorted((ROOT / "results").glob("*")) if not p.name.endswith("README.md")])
+def test_every_result_is_on_the_page_about_results(name):
+    page = (ROOT / "results" / "README.md").read_text()
+    patterns = re.findall(r"`([\w.*]+)`", page)
+    assert any(fnmatch(name, pattern) for pattern in patterns), f"results/README.md does not name {name}"
 
 
 def test_licence(pyproject):

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from safetensors.torch import load_file, save_file
 
+from mask3d_core.cli import main
 from mask3d_core.cli.study import Study as StudyCommand
 from mask3d_core.errors import ConfigError, DivergedError, Mask3DError
 from mask3d_core.evaluation.segmentation import scores_of
@@ -247,6 +248,20 @@ def test_a_report_before_the_last_trial_is_not_final(study, tmp_path):
     assert "NOT FINAL" not in text_of(findings(study)) and findings(study).open_trials == {}
     title = study_figure({**as_values(found), **described(reading)})._suptitle.get_text()
     assert "NOT FINAL: 1 trials have not run" in " ".join(title.split())
+    tried = trials_values(reading)
+    assert tried["open"] == ["random at 50%: 1"] and "still to run: random at 50%: 1" in trials_text(tried)
+    assert trials_values(study)["open"] == [] and "still to run" not in trials_text(trials_values(study))
+
+
+def test_trials_are_reported_without_running_any(study, tmp_path, monkeypatch, capsys):
+    record = tmp_path / "study_primary.runs.jsonl"
+    record.write_text(study.record.read_text())
+    monkeypatch.setitem(STUDIES, "primary", replace(TINY, name="primary"))
+    arguments = ["study", "primary", "--folder", str(tmp_path / "runs"), "--record", str(record), "--trials", "--report", "--device", "cpu"]
+    assert main(arguments) == 0
+    assert json.loads((tmp_path / "study_primary_trials.json").read_text())["open"] == []
+    assert main([*arguments, "--set", "tune.random_lengths=[4.0]"]) == 130 and not (tmp_path / "runs").exists()
+    assert "still to run: random at 50%: 1" in capsys.readouterr().out
 
 
 def test_a_processor_may_round_otherwise_and_a_renderer_may_not(study, tmp_path):

@@ -13,7 +13,7 @@ from mask3d_core.cli.options import Positional, change_config
 class Study:
     """What did pre-training buy? Starts x label fractions x seeds, chosen fairly on validation, with intervals. Resumable."""
 
-    name: Positional[Literal["primary", "recipe", "starts", "depth", "tables", "plateau", "factors", "ratios", "strange"]] = "primary"
+    name: Positional[Literal["primary", "recipe", "starts", "depth", "tables", "long", "factors", "ratios", "strange"]] = "primary"
     """Which study; "primary" is the one whose endpoint was named before it ran, the others are exploratory."""
     folder: Path = Path("runs/study")
     """Run folders and rooms."""
@@ -30,7 +30,7 @@ class Study:
     trials: bool = False
     """Stop before any test frame is scored: run what is chosen on validation frames, and print that."""
     report: bool = False
-    """Run nothing: read what is there, print the table, write the figure."""
+    """Run nothing: read what is there, print the table, write the figure. With --trials: of the trials alone."""
     set: tuple[str, ...] = ()
     """Any key of the study as path=json, e.g. seeds=3 rooms.train_rooms=500."""
 
@@ -40,6 +40,7 @@ class Study:
 
         from mask3d_core.study.budget import fit_budget, measure
         from mask3d_core.study.config import STUDIES
+        from mask3d_core.study.left import all_open_trials
         from mask3d_core.study.runner import Study as Running
         from mask3d_core.study.starts import with_reachable
 
@@ -58,7 +59,7 @@ class Study:
             if self.plan:
                 return 0
         if self.trials:
-            is_whole = study.run(only_trials=True)
+            is_whole = not all_open_trials(study) if self.report else study.run(only_trials=True)
             _report_trials(study)
             return 0 if is_whole else 130
         if self.report:

@@ -13,7 +13,7 @@ from mask3d_core.evaluation.statistics import Estimate, resampled, student_cdf, 
 from mask3d_core.study.budget import gflops_of
 from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of, ratios_of, said_of
 from mask3d_core.study.jobs import has_diverged, unpack
-from mask3d_core.study.left import open_trials, planned_runs
+from mask3d_core.study.left import all_open_trials, planned_runs
 from mask3d_core.study.runner import Study
 
 ALL = "all"  # folds together
@@ -139,8 +139,7 @@ def findings(study: Study) -> Findings:
     made = [_contrast(config, cells[config.reference, condition], cells[other, condition]) for other, condition in others]
     corrected = holm([c.p for c in made])
     contrasts = tuple(replace(c, p_holm=p) for c, p in zip(made, corrected))
-    still_open = {(start, condition): len(open_trials(study, start, condition)) for start, condition in study.cells}
-    still_open = {cell: count for cell, count in still_open.items() if count}
+    still_open = all_open_trials(study)
     return Findings(config, cells, contrasts, len(complete), len(complete) == config.seeds and not still_open, tuple(astray), still_open,
                     {start: value * config.pretrain_steps * config.pretrain_batch / 1e3 for start, value in gflops_of(config).items()})
 
@@ -281,6 +280,7 @@ def trials_values(study: Study) -> dict[str, Any]:
              "tried": [{**choice, "score": _finite(value)} for choice, value in study.trials(start, condition)]}
             for condition in config.conditions for start in config.starts]
     return {"name": config.name, "question": config.question, "metric": METRIC[config.task], "is_frozen": config.freeze == -1,
+            "open": [f"{label_of(start)} at {said_of(condition)}: {count}" for (start, condition), count in all_open_trials(study).items()],
             "pretrain_frames": config.pretrain_steps * config.pretrain_batch, "rows": rows}
 
 
@@ -299,6 +299,8 @@ def trials_text(values: dict[str, Any]) -> str:
                                   f"{'diverged' if e['score'] is None else format(e['score'], '.3f')}"
                                   f"{'*' if e['score'] == best else ' '}" for e in row["tried"])
                 lines.append(f"  {row['label']:{width}}  {words or 'not run yet'}")
+    if values["open"]:
+        lines.append(f"\nnot all have run; still to run: {', '.join(values['open'])}")
     return "\n".join(lines)
 
 

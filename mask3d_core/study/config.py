@@ -60,8 +60,7 @@ class TuneConfig:
     Args:
         learning_rates: peak rates for 256 frames per step.
         layer_decays: of the encoder.
-        lengths: multiples of ``finetune_steps``, tried with the best of the others. The longest lets a random start reach its
-            plateau.
+        lengths: multiples of ``finetune_steps``, tried with the best of the others.
         random_lengths: further ones for the random start alone, which has not been trained before.
         seed: of the labels and the order in the trials; no seed of the study.
     """
@@ -313,10 +312,9 @@ STUDIES: dict[str, StudyConfig] = {
         "tables", "Does it help on real frames? Table tops, one type of scene left out in turn.", "none: exploratory",
         folder="../shared/data/mosd_learn", folds=("boxes/*", "stacked/*", "occluded/*", "cylindric/*"), is_exploratory=True,
         seeds=3, finetune_steps=150, finetune_batch=8, tune=TuneConfig(lengths=(1.0,))),
-    "plateau": StudyConfig(
-        "plateau", "The primary study again, with schedules of up to sixteen times the length for the random start alone: does what "
-        "pre-training buys vanish where noise may learn for longer?", "none: exploratory", is_exploratory=True,
-        tune=TuneConfig(random_lengths=(16.0,))),
+    "long": StudyConfig(
+        "long", "The primary study again, with schedules of up to sixteen times the shortest for everyone: is what pre-training buys more "
+        "than a shorter fine-tuning?", "none: exploratory", is_exploratory=True, seeds=3, tune=TuneConfig(lengths=(1.0, 4.0, 16.0))),
     "factors": StudyConfig(
         "factors", "Which choice of ours matters? One factor at a time from the default, read off a frozen encoder.",
         "none: exploratory", pretrain_steps=250, tune=_PROBE_RATES,

@@ -47,7 +47,7 @@ def left_of(study: Study) -> Left:
     tune, seeds = study.config.tune, {start: set() for start in study.pretrained}
     count, lengths = 0, 0.0
     for start, condition in study.cells:
-        runs = open_trials(study, start, condition)
+        runs = _open_trials(study, start, condition)
         choice = None if runs else study.choice(start, condition)
         finals = [seed for seed in range(study.config.seeds)
                   if choice is None or study.finetuning(start, condition, seed, choice).key not in study.results]
@@ -60,7 +60,7 @@ def left_of(study: Study) -> Left:
                 count, lengths)
 
 
-def open_trials(study: Study, start: str, condition: float | str) -> list[float]:
+def _open_trials(study: Study, start: str, condition: float | str) -> list[float]:
     """The lengths of the trials without a result; of a choice that is not made yet, of all that will follow from it."""
     tune = study.config.tune
     first = [1.0] * (len(tune.grid) - len(study.trials(start, condition, False)))
@@ -71,4 +71,11 @@ def open_trials(study: Study, start: str, condition: float | str) -> list[float]
             if study.finetuning(start, condition, 0, {**best, "length": length}, True).key not in study.results]
 
 
-__all__ = ["Left", "everything", "left_of", "open_trials", "planned_runs"]
+def all_open_trials(study: Study) -> dict[tuple[str, float | str], int]:
+    """(start, condition) to how many of its trials have no result, where there are any."""
+    study.locate()
+    found = {(start, condition): len(_open_trials(study, start, condition)) for start, condition in study.cells}
+    return {cell: count for cell, count in found.items() if count}
+
+
+__all__ = ["Left", "all_open_trials", "everything", "left_of", "planned_runs"]
