@@ -359,7 +359,7 @@ def test_frames_without_any_label_are_neither_learned_from_nor_scored(sparse, tm
     for part in ("train", "val", "test"):
         store, frames = part_of(made, part)
         assert frames.tolist() == [i for i in whole.indices(part) if has_label[i]] and len(frames)
-        assert len(part_of(made, part, has_truth=False)[1]) == len(whole.indices(part)) > len(frames)
+        assert len(part_of(made, part, only_with_truth=False)[1]) == len(whole.indices(part)) > len(frames)
         assert len(part_of(config(sparse, task="depth"), part)[1]) == len(whole.indices(part)), "depth needs no labels"
     found = asked(sparse)
     assert found["data"].severity == "ok" and "left out, as they have no label:" in found["data"].text

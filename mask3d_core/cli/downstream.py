@@ -23,8 +23,8 @@ class Finetune:
     """A prepared store with labels, or a labelled recording or data set (prepared into the run folder first); frames without any label
     are left out."""
     start: str = "random"
-    """Where the encoder comes from: "random", "timm:<name>", "timm:<name>@<file>" (weights of anybody's: MAE, DINO, ...), "random:<timm name>",
-    "step-zero:CKPT" or a checkpoint."""
+    """Where the encoder comes from: "random", "timm:<name>", "timm:<name>@<file>" (weights of anybody's: MAE, DINO, ...),
+    "random:<timm name>", "step-zero:CKPT" or a checkpoint."""
     steps: int | None = None
     """Optimiser steps; none: the recipe's."""
     label_fraction: float = 1.0

@@ -48,8 +48,9 @@ def open_start(start: str, image_size: tuple[int, int] = (240, 320), patch: int 
 
     Args:
         start: "random" (of ``shape``), "random:<name>" (a timm architecture from noise), "timm:<name>" (with its
-            weights, which need a network once), "timm:<name>@<file>" (weights from a file of anybody's), "CKPT" (a run folder or checkpoint of pre-training or fine-tuning, or an
-            exported encoder), "step-zero:CKPT" (that checkpoint's architecture as its own training began).
+            weights, which need a network once), "timm:<name>@<file>" (weights from a file of anybody's), "CKPT" (a run
+            folder or checkpoint of pre-training or fine-tuning, or an exported encoder), "step-zero:CKPT" (that
+            checkpoint's architecture as its own training began).
         image_size: (height, width) in pixels; position codes are interpolated to it where they differ.
         patch: side of a patch; only where the start does not decide it.
         seed: of random weights.
@@ -67,8 +68,8 @@ def open_start(start: str, image_size: tuple[int, int] = (240, 320), patch: int 
     if kind == "step-zero" and name:
         return _step_zero(name)
     if not start or kind in ("random", "timm", "step-zero"):
-        raise ConfigError("a start is random, random:<timm name>, timm:<timm name>, timm:<timm name>@<file>, step-zero:CKPT or a checkpoint; "
-                          f"got {start!r}")
+        raise ConfigError("a start is random, random:<timm name>, timm:<timm name>, timm:<timm name>@<file>, step-zero:CKPT or a "
+                          f"checkpoint; got {start!r}")
     return _checkpoint(start)
 
 

@@ -86,7 +86,8 @@ def _read(file: str) -> dict[str, Any]:
         raise CheckpointError("a readable file of weights", str(problem).strip().splitlines()[0][:160], "Copy or download it again.",
                               file) from problem
     except Exception as problem:  # pickle's errors, and whatever a damaged one makes of itself
-        raise CheckpointError("tensors and plain values", f"something else ({type(problem).__name__}), which could run code when it is loaded",
+        raise CheckpointError("tensors and plain values",
+                              f"something else ({type(problem).__name__}), which could run code when it is loaded",
                               "Save its state_dict() alone, best as .safetensors.", file) from problem
     if not isinstance(found, dict):
         raise CheckpointError("weights by name", f"a {type(found).__name__}", "Save the state_dict() of the encoder.", file)

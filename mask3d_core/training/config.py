@@ -94,7 +94,8 @@ class PretrainConfig:
         data: a prepared store, or "rooms" to render live.
         rooms_seed: seed of live rooms.
         rooms_sensor: share of live rooms whose depth passes through a Kinect-like sensor.
-        init: "random", "timm:<name>" or "timm:<name>@<file>" (RGB encoder from timm's weights, or a file's) or a checkpoint to continue from.
+        init: "random", "timm:<name>" or "timm:<name>@<file>" (RGB encoder from timm's weights, or a file's) or a checkpoint to
+            continue from.
         overfit: train on this many frames without augmentation, as a sanity check; 0 = off.
         preview: how many fixed validation frames are predicted at every evaluation.
         eval_frames: how many validation frames are scored at every evaluation.

@@ -153,7 +153,7 @@ def prepared_data(config: FinetuneConfig, start: Start, device: torch.device, ra
     labels = LABELS[config.task]
     store, train = part_of(config, "train")
     if not len(train):
-        frames = len(part_of(config, "train", has_truth=False)[1])
+        frames = len(part_of(config, "train", only_with_truth=False)[1])
         raise ConfigError(f"no pixel of the {frames} training frames of {store.path} {TRUTH[config.task == 'depth']}" if frames else
                           f"the store {store.path} has no training frames ({store.header.split_rule})")
     problems = []

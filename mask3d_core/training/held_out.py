@@ -107,13 +107,13 @@ def _with_class(path: Path, fingerprint: str) -> np.ndarray:
     return found
 
 
-def part_of(config, split: str, has_truth: bool = True) -> tuple[Store, np.ndarray]:
+def part_of(config, split: str, only_with_truth: bool = True) -> tuple[Store, np.ndarray]:
     """The store and the frames of a part of a fine-tuning run's data.
 
     Args:
         config: a ``FinetuneConfig``.
         split: "train", "val" or "test".
-        has_truth: only the frames that the task can learn from or be scored on (:func:`with_truth`); False: all.
+        only_with_truth: only the frames that the task can learn from or be scored on (:func:`with_truth`); False: all.
 
     Returns:
         The store and int64 indices, ascending; none where the data has no such part.
@@ -123,7 +123,7 @@ def part_of(config, split: str, has_truth: bool = True) -> tuple[Store, np.ndarr
         StoreError: a store that is missing or damaged.
     """
     store, indices = _part_of(config, split)
-    return store, indices[with_truth(store, config.task)[indices]] if has_truth else indices
+    return store, indices[with_truth(store, config.task)[indices]] if only_with_truth else indices
 
 
 def _part_of(config, split: str) -> tuple[Store, np.ndarray]:
@@ -192,7 +192,7 @@ def held_out(config, split: str, labels: tuple[str, ...], limit: int = 0, batch_
     """
     store, indices = part_of(config, split)
     if not len(indices):
-        frames = len(part_of(config, split, has_truth=False)[1])
+        frames = len(part_of(config, split, only_with_truth=False)[1])
         if frames:
             raise ConfigError(nothing_to_score(store, frames, TRUTH[config.task == "depth"]))
         counts = ", ".join(f"{k} {v}" for k, v in store.header.split_counts.items())

@@ -126,7 +126,7 @@ def _run_folder(config: FinetuneConfig, run: Path) -> Finding:
 def _data(parts: Parts) -> list[Finding]:
     """Opens the stores; later questions need them."""
     config, problems = parts.config, []
-    whole = {part: part_of(config, part, has_truth=False) for part in ("train", "val", "test")}
+    whole = {part: part_of(config, part, only_with_truth=False) for part in ("train", "val", "test")}
     store = whole["train"][0]
     for part, (other, indices) in whole.items():
         needed = LABELS[config.task] if len(indices) else ()
