@@ -18,6 +18,7 @@ from mask3d_core.splits import OFFICIAL, SPLITS
 from mask3d_core.store import Store
 
 
+CHUNK = 4096  # frames whose middle rows are looked at together
 TRUTH = {False: "has a class", True: "was measured"}  # by whether the task is depth
 
 
@@ -100,7 +101,9 @@ def with_truth(store: Store, task: str) -> np.ndarray:
 def _with_class(path: Path, fingerprint: str) -> np.ndarray:
     """Bool (n,); the middle row tells of most frames, so that little is read."""
     labels = Store(path).semantic
-    found = (labels[:, labels.shape[1] // 2] != IGNORE_LABEL).any(axis=1)
+    found = np.zeros(len(labels), bool)
+    for start in range(0, len(labels), CHUNK):
+        found[start:start + CHUNK] = (labels[start:start + CHUNK, labels.shape[1] // 2] != IGNORE_LABEL).any(axis=1)
     for index in np.flatnonzero(~found):
         found[index] = (labels[index] != IGNORE_LABEL).any()
     found.flags.writeable = False
