@@ -395,24 +395,26 @@ def test_the_score_stands_beside_the_trivial_answer(trained):
     assert result["protocol"]["things"] == ["box", "ball"]
 
 
-def test_frames_without_an_object_are_not_scored(trained, tmp_path):
-    """As of a test part whose labels its authors keep."""
+@pytest.mark.parametrize("semantic, words", [(255, r"no pixel of these 4 frames .* has a class.*--split val"),
+                                             (CLASSES.index("wall"), r"these 4 frames .* no object .*--split val")])
+def test_frames_without_an_object_are_not_scored(trained, tmp_path, semantic, words):
+    """As of a test part whose labels its authors keep, and one that shows walls alone."""
     folder, store, _ = trained
     model, record = load_finetuned(folder / "run")
 
     class Bare(ListSource):
-        """Unlabelled frames of a store with the same classes."""
+        """Frames of a store with the same classes."""
 
         def read(self, index):
             frame = super().read(index)
-            return dataclasses.replace(frame, semantic=np.full(frame.depth.shape, 255, np.uint8),
+            return dataclasses.replace(frame, semantic=np.full(frame.depth.shape, semantic, np.uint8),
                                        instance=np.zeros(frame.depth.shape, np.int32))
 
     source = Bare(4, 1, height=SIZE[0], width=SIZE[1])
     source.labels, source.class_names = frozenset({"semantic", "instance"}), CLASSES
     place = tmp_path / "bare"
     prepare(source, place, PrepareConfig(*SIZE, split="test"), progress=False)
-    with pytest.raises(ConfigError, match=r"these 4 frames .* no object .*--split val"):
+    with pytest.raises(ConfigError, match=words):
         evaluate_finetuned(model, record, ScoreConfig("test"), str(place))
 
 
