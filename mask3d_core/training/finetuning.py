@@ -28,7 +28,7 @@ from mask3d_core.tasks.segment import Segment
 from mask3d_core.training.checkpoint import latest_state
 from mask3d_core.training.config import to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
-from mask3d_core.training.held_out import TRUTH, HeldOut, held_out, part_of
+from mask3d_core.training.held_out import HeldOut, held_out, part_of, truth_words
 from mask3d_core.training.loop import FitResult, fit, write_config
 from mask3d_core.training.running import run_claimed
 from mask3d_core.training.statistics import gather_statistics
@@ -154,7 +154,7 @@ def prepared_data(config: FinetuneConfig, start: Start, device: torch.device, ra
     store, train = part_of(config, "train")
     if not len(train):
         frames = len(part_of(config, "train", only_with_truth=False)[1])
-        raise ConfigError(f"no pixel of the {frames} training frames of {store.path} {TRUTH[config.task == 'depth']}" if frames else
+        raise ConfigError(f"no pixel of the {frames} training frames of {store.path} {truth_words(config.task)}" if frames else
                           f"the store {store.path} has no training frames ({store.header.split_rule})")
     problems = []
     for name in ("val", "test"):

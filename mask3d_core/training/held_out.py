@@ -17,9 +17,7 @@ from mask3d_core.frames import IGNORE_LABEL
 from mask3d_core.splits import OFFICIAL, SPLITS
 from mask3d_core.store import Store
 
-
 CHUNK = 4096  # frames whose middle rows are looked at together
-TRUTH = {False: "has a class", True: "was measured"}  # by whether the task is depth
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,11 @@ class HeldOut:
         if not count:
             return None
         return self._reader(count).frames(self.indices[:count])
+
+
+def truth_words(task: str) -> str:
+    """What a pixel that a task can learn from or be scored on is: "no pixel ..." is said where there is none."""
+    return "was measured" if task == "depth" else "has a class"
 
 
 def with_truth(store: Store, task: str) -> np.ndarray:
@@ -197,7 +200,7 @@ def held_out(config, split: str, labels: tuple[str, ...], limit: int = 0, batch_
     if not len(indices):
         frames = len(part_of(config, split, only_with_truth=False)[1])
         if frames:
-            raise ConfigError(nothing_to_score(store, frames, TRUTH[config.task == "depth"]))
+            raise ConfigError(nothing_to_score(store, frames, truth_words(config.task)))
         counts = ", ".join(f"{k} {v}" for k, v in store.header.split_counts.items())
         raise ConfigError(f"the store {store.path} has no frames in split {split!r} ({counts})")
     if limit and len(indices) > limit:

@@ -15,7 +15,7 @@ from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.models.starts import open_start
 from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.finetuning import LABELS, build_dense, build_detector, labelled_share, seen_frames
-from mask3d_core.training.held_out import TRUTH, part_of, with_truth
+from mask3d_core.training.held_out import part_of, truth_words, with_truth
 from mask3d_core.training.preflight_cost import cost_findings
 from mask3d_core.training.preflight_data import (
     LOOKED_AT,
@@ -147,14 +147,14 @@ def _data(parts: Parts) -> list[Finding]:
         problems.append(f"the store {store.path} has no training frames ({store.header.split_rule})")
     frames = {part: (other, indices[with_truth(other, config.task)[indices]]) for part, (other, indices) in whole.items()}
     if len(whole["train"][1]) and not len(frames["train"][1]):
-        problems.append(f"no pixel of the {len(whole['train'][1])} training frames of {store.path} {TRUTH[config.task == 'depth']}")
+        problems.append(f"no pixel of the {len(whole['train'][1])} training frames of {store.path} {truth_words(config.task)}")
     elif len(frames["train"][1]):
         parts.frames = frames
         parts.used = labelled_share(store, frames["train"][1], config.label_fraction, config.label_seed)
     if problems:
         return [Finding("data", "error", problem) for problem in problems]
     return [_counted(parts, {part: len(indices) for part, (_, indices) in whole.items()}),
-            *(unscorable(part, f"pixel of the {part} part {TRUTH[config.task == 'depth']}") for part in ("val", "test")
+            *(unscorable(part, f"pixel of the {part} part {truth_words(config.task)}") for part in ("val", "test")
               if len(whole[part][1]) and not len(frames[part][1]))]
 
 

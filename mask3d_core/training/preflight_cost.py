@@ -21,9 +21,9 @@ from mask3d_core.store import Store
 from mask3d_core.tasks.depth import Depth
 from mask3d_core.tasks.detect import Detect
 from mask3d_core.tasks.segment import Segment
+from mask3d_core.training.engine import Engine
 from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.finetuning import LABELS, build_dense, build_detector
-from mask3d_core.training.engine import Engine
 from mask3d_core.training.precision import parse_device
 
 FRAMES, STEPS = 4, 2  # of a measured step at most, and steps after one that warms up

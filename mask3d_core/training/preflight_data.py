@@ -52,7 +52,6 @@ class Parts:
         most = min(len(indices), LOOKED_AT[part])
         return store, indices[np.unique(np.linspace(0, len(indices) - 1, most).round().astype(int))] if most else indices
 
-
     def is_anywhere(self, part: str, holds: Callable[[Store, int], bool]) -> bool:
         """Whether any frame of a part holds something; for what the frames looked at do not hold."""
         store, indices = self.frames[part]
