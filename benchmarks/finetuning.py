@@ -129,6 +129,7 @@ def measure(batch_size: int, repeats: int) -> tuple[dict[str, str], dict[str, An
         source = StoreBatches(store, store.indices("train"), batch_size, (240, 320))
         batch = source.batch(0)
         batch = dataclasses.replace(batch, semantic=(batch.color.mean(1) * 12.99).long())
+        summary["scoring, peak memory"], found["scoring"] = scoring(store, batch_size)  # first: a peak never falls again
         for task_name, head in CASES:
             frames = min(DETECTED, batch_size) if task_name == "detect" else batch_size
             config, task = build(task_name, head, precision, frames)
@@ -144,7 +145,6 @@ def measure(batch_size: int, repeats: int) -> tuple[dict[str, str], dict[str, An
             summary[f"{task_name}, {head}: step / bare step, {precision} (aim <= 1.10)"] = (
                 f"{ratio:.3f} in CPU time; {times['engine']['cpu_ms'] / frames:.1f} ms per frame, {what} "
                 f"{times['other']['cpu_ms'] / frames:.1f}")
-        summary["scoring, peak memory"], found["scoring"] = scoring(store, batch_size)
     return summary, found
 
 
@@ -162,17 +162,17 @@ class Labelled:
 
 
 def scoring(store, batch_size: int) -> tuple[str, dict[str, float]]:
-    """Peak memory after scoring few frames, and after four times as many."""
+    """Peak memory of the process before scoring, after few frames and after four times as many."""
     config, task = build("segment", "linear", "float32", batch_size)
-    labelled, peaks = Labelled(store, len(store)), []
+    labelled, peaks = Labelled(store, len(store)), [peak_megabytes()]
     indices = store.indices("all")
     for times in (1, 4):
         frames = HeldOut(labelled, indices.repeat(times), config.image_size, ("semantic",), batch_size)
         with torch.inference_mode():
             score_segments(task.model.eval(), frames, NAMES)
         peaks.append(peak_megabytes())
-    return (f"{peaks[0]:.0f} MB after {len(indices)} frames, {peaks[1]:.0f} MB after {4 * len(indices)} more",
-            {"few": peaks[0], "many": peaks[1], "frames": len(indices)})
+    return (f"{peaks[0]:.0f} MB before, {peaks[1]:.0f} MB after {len(indices)} frames, {peaks[2]:.0f} MB after {4 * len(indices)} more",
+            {"before": peaks[0], "few": peaks[1], "many": peaks[2], "frames": len(indices)})
 
 
 def main() -> None:

@@ -221,6 +221,24 @@ class RGBDFrame:
         return self.resize(rows, columns).crop((rows - height) // 2, (columns - width) // 2, height, width)
 
 
+def frames_with_class(semantic: np.ndarray, at_once: int = 4096) -> np.ndarray:
+    """Which frames have a pixel with a class.
+
+    Args:
+        semantic: uint8 (n, H, W), may be mapped from disk.
+        at_once: frames whose middle rows are looked at together; these tell of most frames, so that little is read.
+
+    Returns:
+        bool (n,).
+    """
+    found = np.zeros(len(semantic), bool)
+    for start in range(0, len(semantic), at_once):
+        found[start:start + at_once] = (semantic[start:start + at_once, semantic.shape[1] // 2] != IGNORE_LABEL).any(axis=1)
+    for index in np.flatnonzero(~found):
+        found[index] = (semantic[index] != IGNORE_LABEL).any()
+    return found
+
+
 def nearest_indices(old: int, new: int) -> np.ndarray:
     """For each new pixel centre the nearest old one, under c' = (c + 0.5) s - 0.5."""
     return np.clip(np.floor((np.arange(new) + 0.5) * (old / new)), 0, old - 1).astype(np.intp)

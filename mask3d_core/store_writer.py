@@ -13,6 +13,7 @@ import numpy as np
 
 from mask3d_core.errors import StoreError
 from mask3d_core.files import write_atomically
+from mask3d_core.frames import frames_with_class
 from mask3d_core.store import CHECKSUMS, COLUMNS, HEADER, NAMES, PICTURES, PLAN, canonical, header_text
 from mask3d_core.store_checksums import crc_of_bytes, crc_of_range
 
@@ -193,6 +194,13 @@ class StoreWriter:
     def records(self) -> np.ndarray:
         """The records of all frames written, mapped."""
         return np.memmap(self.path / RECORDS, RECORD, "r", shape=(self.count,)) if self.count else np.zeros(0, RECORD)
+
+    def has_class(self) -> np.ndarray | None:
+        """Which of the frames written have a pixel with a class, bool (n,); None in a store without classes."""
+        if "semantic" not in self.pictures:
+            return None
+        shape = (self.count, self.height, self.width)
+        return frames_with_class(np.memmap(self.path / self._file_of("semantic"), np.uint8, "r", shape=shape))
 
     def finish_files(self, columns: dict[str, np.ndarray]) -> dict:
         """Cut the pictures to their exact length, write the columns, and return and write all checksums."""

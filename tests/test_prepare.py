@@ -1,5 +1,6 @@
 """Preparing: what is written, splits, unreadable frames, full disks, and a kill at any moment."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -26,8 +27,6 @@ PROBED = 1  # frames read beforehand
 
 
 def replaced(**changes):
-    import dataclasses
-
     return dataclasses.replace(SMALL, **changes)
 
 
@@ -249,6 +248,50 @@ def test_sequences_are_never_torn_apart():
         again, *_ = assign_splits(renamed[index], [names[k] for k in np.argsort(renamed)], 0.1, 0.2)
         assert count < 10 or np.array_equal(again, split)
     assert set(assign_splits(np.array([0, 1, 2]), ["a", "b", "c"], 0.0, 0.0)[0]) == {0}
+
+
+def test_every_split_gets_labelled_frames_where_few_sequences_have_them():
+    """A recording is often labelled here and there; dealt out regardless, one split would have none."""
+    generator = np.random.default_rng(0)
+    for count, labelled in ((40, 3), (40, 4), (57, 9), (12, 12)):
+        index = np.sort(generator.integers(0, count, 50 * count))
+        names = [f"scene{k}" for k in range(count)]
+        has_labels = np.isin(index, generator.permutation(count)[:labelled]) & (generator.random(len(index)) < 0.2)
+        split, _, rule = assign_splits(index, names, 0.1, 0.2, has_labels=has_labels)
+        assert all(len(set(split[index == k])) == 1 for k in range(count))
+        assert set(split[has_labels].tolist()) == {0, 1, 2}
+        assert all(f"{(split[has_labels] == value).sum()} {words}" in rule
+                   for value, words in enumerate(("labelled frames train", "val", "test")))
+        if labelled > 8:
+            assert abs((split[has_labels] == 1).mean() - 0.1) < 0.1 and abs((split[has_labels] == 2).mean() - 0.2) < 0.1
+        if count > 20:
+            assert abs((split == 1).mean() - 0.1) < 0.06 and abs((split == 2).mean() - 0.2) < 0.08
+    plain = assign_splits(index, names)
+    for alike in (np.ones(len(index), bool), np.zeros(len(index), bool)):
+        again = assign_splits(index, names, has_labels=alike)
+        assert np.array_equal(plain[0], again[0]) and plain[2] == again[2] and "labelled" not in plain[2]
+    split, _, _ = assign_splits(np.arange(5), [*"abcde"], has_labels=np.arange(5) == 3)
+    assert set(split.tolist()) == {0, 1, 2} and split[3] == 0, "what one sequence teaches is for training"
+
+
+class FewLabels(ListSource):
+    """Two in twenty sequences labelled, whichever the hash of their names would put together."""
+
+    def read(self, index):
+        frame = super().read(index)
+        return frame if self.sequence(index) in ("room4", "room13") else dataclasses.replace(frame, semantic=None, instance=None)
+
+
+def test_preparing_looks_at_which_frames_have_labels(tmp_path):
+    source = FewLabels(60, sequences=20, labels=True)
+    store = prepare(source, tmp_path / "s", replaced(test_share=0.0), progress=False)
+    has_label = (store.semantic != 255).any(axis=(1, 2))
+    assert has_label.sum() == 4 and set(np.asarray(store.split)[has_label].tolist()) == {0, 1}
+    assert "the labelled ones first (2 labelled frames train, 2 val, 0 test)" in store.header.split_rule
+    assert store.verify() == []
+    index = np.asarray(store.sequence_index)
+    regardless, *_ = assign_splits(index, [f"room{k}" for k in range(20)], 0.1, 0.0)
+    assert len(set(regardless[has_label].tolist())) == 1, "else this shows nothing"
 
 
 def test_one_sequence_is_cut_into_blocks_with_gaps():

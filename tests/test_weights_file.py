@@ -112,7 +112,9 @@ def test_files_that_cannot_be_read_are_refused_and_nothing_is_run(vit, tmp_path,
     for name in ("cut.pth", "cut.safetensors", "page.pth", "missing.pth", "."):
         with pytest.raises(CheckpointError) as caught:
             open_start(f"timm:{NAME}@{tmp_path / name}", (96, 128))
-        assert "\n" not in str(caught.value), caught.value
+        assert "\n" not in str(caught.value) and "could run code" not in str(caught.value), caught.value
+    with pytest.raises(CheckpointError, match="begins with '<html>sign in"):
+        open_start(f"timm:{NAME}@{tmp_path / 'page.pth'}", (96, 128))
     with pytest.raises(ConfigError, match="does not know a model"):
         open_start(f"timm:nonsense_patch16@{tmp_path / 'whole.pth'}", (96, 128))
 

@@ -169,7 +169,7 @@ def _splits(source: Source, tiny: dict[int, np.ndarray]) -> list[Finding]:
         numbers: dict[str, int] = {}
         index = np.array([numbers.setdefault(source.sequence(i), len(numbers)) for i in range(len(source))])
         split, kind, rule = auto_splits(_official(source), index, list(numbers))
-        rule = f"as `mask3d prepare` would split it: {rule}"
+        rule = f"as `mask3d prepare` would split it{', were every frame labelled' if source.labels else ''}: {rule}"
     counts = {name: int((split == value).sum()) for name, value in (("train", 0), ("val", 1), ("test", 2),
                                                                     ("unused", UNUSED))}
     said = ", ".join(f"{count} {name}" for name, count in counts.items()) + f" frames; {rule}"

@@ -71,7 +71,7 @@ def digest(file: str) -> str:
         with open(file, "rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as problem:
-        raise CheckpointError("a file of weights", str(problem), "Check the path after @.", file) from problem
+        raise CheckpointError("a file of weights", str(problem), "Put it back, or check its path.", file) from problem
 
 
 def _read(file: str) -> dict[str, Any]:
@@ -80,6 +80,10 @@ def _read(file: str) -> dict[str, Any]:
     try:
         if file.endswith(".safetensors"):
             return load_file(file)
+        with open(file, "rb") as opened:
+            first = opened.read(40)
+        if not first.startswith((b"PK", b"\x80")):  # torch.save's two forms; a page or a Git LFS pointer may stand in their place
+            raise ValueError(f"it begins with {first.decode('ascii', 'replace')!r}")
         with torch.serialization.safe_globals([argparse.Namespace]):  # MAE and DINO keep their command line beside the weights
             found = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, EOFError, RuntimeError, ValueError) as problem:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mask3d_core.errors import CheckpointError, ConfigError, Mask3DError
+from mask3d_core.errors import CheckpointError, ConfigError
 from mask3d_core.models.config import split_name
 from mask3d_core.models.starts import open_start
 from mask3d_core.models.weights_file import digest
@@ -23,7 +22,7 @@ def start_key(start: str) -> str:
     or the contents of their file.
 
     Raises:
-        Mask3DError: a checkpoint that is not there any more.
+        CheckpointError: a checkpoint that is not there any more.
     """
     kind, _, name = start.partition(":")
     if kind == "timm":
@@ -40,11 +39,7 @@ def start_key(start: str) -> str:
     place = start.partition(":")[2] if kind == "step-zero" else start
     if not is_checkpoint(place):
         return start
-    file = stem(place).with_name(stem(place).name + ".safetensors")
-    try:
-        return f"{kind if kind == 'step-zero' else 'weights'}:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
-    except OSError as problem:
-        raise Mask3DError("the weights of a start", str(problem), "Put them back, or name another start.", file) from problem
+    return f"{kind if kind == 'step-zero' else 'weights'}:{digest(f'{stem(place)}.safetensors')[:16]}"
 
 
 def with_reachable(study: Study, may_fetch: bool = True) -> tuple[Study, list[str]]:

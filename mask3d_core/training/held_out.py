@@ -13,11 +13,9 @@ import torch
 
 from mask3d_core.batches import AugmentConfig, Batch, StoreBatches, crop_scale
 from mask3d_core.errors import ConfigError
-from mask3d_core.frames import IGNORE_LABEL
+from mask3d_core.frames import frames_with_class
 from mask3d_core.splits import OFFICIAL, SPLITS
 from mask3d_core.store import Store
-
-CHUNK = 4096  # frames whose middle rows are looked at together
 
 
 @dataclass(frozen=True)
@@ -102,13 +100,7 @@ def with_truth(store: Store, task: str) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _with_class(path: Path, fingerprint: str) -> np.ndarray:
-    """Bool (n,); the middle row tells of most frames, so that little is read."""
-    labels = Store(path).semantic
-    found = np.zeros(len(labels), bool)
-    for start in range(0, len(labels), CHUNK):
-        found[start:start + CHUNK] = (labels[start:start + CHUNK, labels.shape[1] // 2] != IGNORE_LABEL).any(axis=1)
-    for index in np.flatnonzero(~found):
-        found[index] = (labels[index] != IGNORE_LABEL).any()
+    found = frames_with_class(Store(path).semantic)
     found.flags.writeable = False
     return found
 
