@@ -16,7 +16,7 @@ from mask3d_core.store import Store
 from mask3d_core.training.checkpoint import read_json, stem
 from mask3d_core.training.config import FitConfig, from_dict, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig, finetune_config
-from mask3d_viz.lab import SHIPPED
+from mask3d_viz.lab import SHIPPED_ENCODER
 from mask3d_viz.run_plans import data_of
 from mask3d_viz.runs import Run
 
@@ -32,7 +32,7 @@ def plan_finetuning(folder: str | Path, data: Any, start: str = RANDOM, beside: 
     Args:
         folder: holds a run folder per start.
         data: a prepared store, or its folder.
-        start, beside: "random", "shipped" (the checkpoint that ships), or what ``open_start`` knows; beside "": nothing.
+        start, beside: "random", "shipped" (the checkpoint `micro`), or what ``open_start`` knows; beside "": nothing.
             "random" has the architecture of the other.
         task: "segment", "depth" or "detect".
         device: "cpu" or "cuda"; "": the GPU if there is one.
@@ -46,7 +46,7 @@ def plan_finetuning(folder: str | Path, data: Any, start: str = RANDOM, beside: 
         ConfigError: unknown or impossible options, all at once. Mask3DError: no such store or checkpoint.
     """
     place = data_of(data)
-    starts = {name_of_start(each): str(SHIPPED) if each == SHIPPED_NAME else str(each) for each in (start, beside) if each}
+    starts = {name_of_start(each): str(SHIPPED_ENCODER) if each == SHIPPED_NAME else str(each) for each in (start, beside) if each}
     if not starts:
         raise ConfigError("start must be random, shipped, timm:<name> or a checkpoint")
     shape, patch, size = _architecture(starts)

@@ -17,7 +17,8 @@ from mask3d_core.sources import open_source
 from mask3d_core.sources.opening import open_path
 from mask3d_viz.session import Session
 
-SHIPPED = shipped("data", "checkpoints") / "tiny"
+SHIPPED = shipped("data", "checkpoints") / "tiny"  # completes depth best
+SHIPPED_ENCODER = shipped("data", "checkpoints") / "micro"  # whose RGB encoder holds most
 SAMPLE_ROOMS = {"count": 8, "seed": 99, "pool": "test", "views_per_room": 1}  # rooms that no recipe trains on
 
 

@@ -58,4 +58,5 @@ print(explorer.verdict())
 
 # %% [markdown]
 # *The paper's*: the RGB encoder alone is kept, and what follows sees colour only. *Ours*: the three looks, the probe with its
-# opponents, and that this small encoder learned little; of the paper's own encoder that says nothing.
+# opponents, and that this small encoder learned little; of the paper's own encoder that says nothing. What a recipe keeps that
+# hides no colour at all: notebook 12.

@@ -179,7 +179,7 @@ class Probe:
     cache: Path | None = None
     """Where the bench's rooms are kept (300 MB, rendered once); none: ~/.cache/mask3d-lab."""
     references: bool = True
-    """Rows of the shipped checkpoints and of what they began from."""
+    """Rows of the shipped checkpoints."""
     device: str | None = None
     """"cpu" or "cuda", for the encoders."""
 

@@ -63,7 +63,7 @@ class Pretrain:
             config = replace(config, data=str(store_of(config.data, config.model.image_size, self.run_folder)))
         result = pretrain(config, self.run_folder, self.device, on_preview=_draw_preview)
         words = ", ".join(f"{k} {v:.4f}" for k, v in result.metrics.items())
-        print(f"{'finished' if result.is_finished else 'stopped'} at step {result.step}: {words}; "
+        print(f"{'finished' if result.is_finished else 'stopped'} at step {result.step}{words and f': {words}'}; "
               f"{result.frames_per_second:.0f} frames/s; weights in {self.run_folder}/latest.safetensors")
         if result.is_finished and self.probe and config.init != "random":
             _probe(config, self.run_folder, self.device)

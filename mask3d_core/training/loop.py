@@ -198,7 +198,7 @@ class _Loop:
             self.metrics = self.engine.with_weights(self.engine.task.evaluate)
             self.log.write(step=self.engine.step, eval=self.metrics)
             words = ", ".join(f"{k} {v:.4f}" for k, v in list(self.metrics.items())[:4])
-            self.progress.say(f"step {self.engine.step}: {words}")
+            self.progress.say(f"step {self.engine.step}: {words or 'nothing to score on'}")
             self._select()
             arrays = self.engine.with_weights(self.engine.task.preview)
             if arrays:

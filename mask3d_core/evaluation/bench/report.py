@@ -26,8 +26,7 @@ from mask3d_core.shipped import shipped
 from mask3d_core.training.checkpoint import stem
 
 TWIN = "untrained, same shape"
-REFERENCES = {"tiny, as shipped": "tiny", "tiny-mae, as shipped": "tiny-mae", "tiny at step 0": "step-zero:tiny"}
-"""Rows to compare with: name to checkpoint in data/checkpoints."""
+REFERENCES = ("micro", "micro-mae", "tiny", "tiny-mae")  # checkpoints in data/checkpoints, for rows to compare with
 
 
 @dataclass(frozen=True)
@@ -59,19 +58,14 @@ def open_bench(start: str, config: BenchConfig = BenchConfig(), references: bool
     """
     opened = open_start(start, config.size, config.cell)
     found, missing = {}, []
-    for name, checkpoint in REFERENCES.items() if references else ():
-        kind, _, bare = checkpoint.rpartition(":")
-        path = shipped("data", "checkpoints") / bare
+    for bare in REFERENCES if references else ():
+        name, path = f"{bare}, as shipped", shipped("data", "checkpoints") / bare
         if not path.with_suffix(".safetensors").is_file():
             missing.append(name)
-        elif kind or not _is_same(start, path):
-            found[name] = open_start(f"{kind}:{path}" if kind else str(path), config.size, config.cell)
+        elif stem(start).resolve() != path.resolve():
+            found[name] = open_start(str(path), config.size, config.cell)
     name = str(opened.record["start"])
     return Bench(name if name not in found else f"{name} (this one)", opened, found, tuple(missing))
-
-
-def _is_same(start: str, path: Path) -> bool:
-    return stem(start).resolve() == path.resolve()
 
 
 def run_bench(bench: Bench, frames: BenchFrames, config: BenchConfig = BenchConfig(), device: torch.device | str = "cpu",
