@@ -12,6 +12,7 @@ from mask3d_viz.curves import figure_image
 
 
 FEW_STARTS = 5  # up to so many stand side by side; more get a row each
+ROUND = 5  # starts whose colours are told apart at a glance; those after are squares
 LOW_INK = 0.45  # share of the colours' range below which numbers are written in the light ink
 
 
@@ -32,7 +33,7 @@ def study_figure(values: dict[str, Any], *, theme: str = "light"):
     is_one = len({c["said"] for c in values["cells"]}) == 1
     is_rows = is_one and len({c["start"] for c in values["cells"]}) > FEW_STARTS
     is_grid = is_one and sum(c.get("ratios") is not None for c in values["cells"]) > FEW_STARTS
-    height = max(5.0, 1.8 + 0.34 * len(values["contrasts"])) if is_rows else 5.0
+    height = 5.0 if is_grid else max(5.0, 1.8 + 0.34 * len(values["contrasts"]))
     figure = Figure(figsize=(12.5, height), facecolor=paper, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
     for axis in (left, right):
@@ -129,7 +130,7 @@ def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[st
         means = [cells[f]["over_seeds"]["mean"] for f in conditions]
         low = [cells[f]["over_seeds"]["low"] for f in conditions]
         high = [cells[f]["over_seeds"]["high"] for f in conditions]
-        axis.plot(xs, means, "o", color=color, markersize=9, label=cells[conditions[0]]["label"], zorder=3)
+        axis.plot(xs, means, "o" if number < ROUND else "s", color=color, markersize=9, label=cells[conditions[0]]["label"], zorder=3)
         for x, a, b, f in zip(xs, low, high, conditions):
             if a is not None:
                 axis.plot([x, x], [a, b], color=color, linewidth=2.5, zorder=2)
@@ -141,10 +142,15 @@ def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[st
         axis.text(len(conditions) - 0.5, float(np.mean(trivial)), "trivial answer ", color=muted, fontsize=11, va="bottom",
                   ha="right")
     is_share = all(f.endswith("%") for f in conditions)
-    axis.set_xticks(range(len(conditions)), [f"labels of {f} of the rooms" if is_share else f for f in conditions])
+    are_many = len(starts) > FEW_STARTS
+    gap = "\n" if are_many else " "
+    axis.set_xticks(range(len(conditions)), [f"labels of{gap}{f} of the rooms" if is_share else f for f in conditions])
     axis.set_xlim(-0.5, len(conditions) - 0.5)
     axis.set_ylabel(f"{values['metric']} on test {'rooms' if is_share else 'frames'}", color=ink, fontsize=13)
-    legend = axis.legend(frameon=False, fontsize=12, loc="best")
+    if are_many:  # they would cover the scores
+        legend = axis.figure.legend(*axis.get_legend_handles_labels(), frameon=False, fontsize=12, loc="outside lower left", ncols=4)
+    else:
+        legend = axis.legend(frameon=False, fontsize=12, loc="best")
     for text in legend.get_texts():
         text.set_color(ink)
 

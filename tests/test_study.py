@@ -510,3 +510,11 @@ def test_packing():
     assert analysis.score("segment", counts.sum(0).astype(float)) == pytest.approx(float(scores_of(total)["miou"]))
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     assert (unpack(pack(values), "<f4", -1, 3) == values).all()
+
+
+def test_the_legend_of_many_starts_covers_no_score():
+    recorded = Path(__file__).resolve().parents[1] / "results"
+    outside, inside = (study_figure(json.loads((recorded / f"study_{name}.json").read_text())) for name in ("starts", "primary"))
+    assert [len(figure.legends) for figure in (outside, inside)] == [1, 0]
+    assert outside.axes[0].get_legend() is None and len(outside.legends[0].get_texts()) == 7
+    assert inside.axes[0].get_legend() is not None
