@@ -11,8 +11,7 @@ from mask3d_viz import style
 from mask3d_viz.curves import figure_image
 
 
-FEW_STARTS = 5  # up to so many stand side by side; more get a row each
-ROUND = 5  # starts whose colours are told apart at a glance; those after are squares
+FEW_STARTS = 5  # up to so many stand side by side; more get a row each, or squares and a legend of their own
 LOW_INK = 0.45  # share of the colours' range below which numbers are written in the light ink
 
 
@@ -130,7 +129,7 @@ def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[st
         means = [cells[f]["over_seeds"]["mean"] for f in conditions]
         low = [cells[f]["over_seeds"]["low"] for f in conditions]
         high = [cells[f]["over_seeds"]["high"] for f in conditions]
-        axis.plot(xs, means, "o" if number < ROUND else "s", color=color, markersize=9, label=cells[conditions[0]]["label"], zorder=3)
+        axis.plot(xs, means, "o" if number < FEW_STARTS else "s", color=color, markersize=9, label=cells[conditions[0]]["label"], zorder=3)
         for x, a, b, f in zip(xs, low, high, conditions):
             if a is not None:
                 axis.plot([x, x], [a, b], color=color, linewidth=2.5, zorder=2)
