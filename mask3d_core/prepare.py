@@ -272,7 +272,7 @@ def _finish(source: Source, writer: StoreWriter, config: PrepareConfig, names: _
     given = [names.official[i] for i in records["source_index"]]
     if config.split in ("auto", OFFICIAL):
         split, kind, rule = auto_splits(given, sequence_index, sequences, config.val_share, config.test_share, config.gap,
-                                        config.official_val_share, writer.has_class())
+                                        config.official_val_share, writer.has_class() if None in given else None)
     else:
         split = np.full(len(records), SPLITS[config.split], np.uint8)
         kind, rule = ONE_SPLIT, f"all frames {config.split}, as asked for"

@@ -27,6 +27,7 @@ from mask3d_core.study.left import everything, left_of, planned_runs
 from mask3d_core.study.runner import Study
 from mask3d_core.study.starts import start_key, with_reachable
 from mask3d_core.models.starts import open_start
+from mask3d_core.study.results import Results
 from mask3d_core.training.config import from_dict, to_dict
 from mask3d_core.training.finetune_config import FinetuneConfig
 from mask3d_core.training.finetuning import build_dense
@@ -180,6 +181,30 @@ def test_what_another_study_has_run_is_not_run_again(tmp_path, study):
     again = Study(replace(TINY, name="again"), study.folder.parent / "again", tmp_path / "study_again.runs.jsonl", "cpu", workers=0)
     assert again.run(show=False) and not lines_of(again.record)
     assert findings(again).is_whole
+
+
+def test_a_study_scored_here_takes_only_trials_from_other_machines(tmp_path, study):
+    elsewhere = {"device": "another processor", "precision": "bf16", "torch": "2.0", "date": "2000-01-01"}
+    moved = [{**line, "by": elsewhere} if line["split"] != "val" and "mask3d" not in line["name"] else line for line in lines_of(study.record)]
+    assert sum(line.get("by") == elsewhere for line in moved) == 2, "random, two seeds"
+    (tmp_path / "study_other.runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in moved))
+    record = tmp_path / "study_here.runs.jsonl"
+    here = Study(replace(TINY, name="here"), study.folder.parent / "here", record, "cpu", workers=0, here=True)
+    assert here.run(show=False) and command_of(here) == "mask3d study here --here"
+    own = lines_of(record)
+    assert len(own) == 12 and all(line["by"]["device"] != "another processor" for line in own)
+    again = [line["name"] for line in own if line["seconds"] not in {other["seconds"] for other in moved}]
+    assert sorted(again) == ["random 50% seed 0", "random 50% seed 1"]
+    reading = Study(replace(TINY, name="here"), study.folder.parent / "here", record, "cpu", workers=0)  # the own record counts
+    assert {line["key"]: line for line in own} == {key: reading.results[key] for key in reading.results}
+
+
+def test_of_other_records_the_newest_run_counts(tmp_path, study):
+    line = lines_of(study.record)[0]
+    for name, date in (("a", "2026-02-01"), ("b", "2026-03-01"), ("c", None)):
+        noted = {"device": name, "precision": "float32", **({"date": date} if date else {})}
+        (tmp_path / f"study_{name}.runs.jsonl").write_text(json.dumps({**line, "by": noted}) + "\n")
+    assert Results(tmp_path / "study_own.runs.jsonl").by_key[line["key"]]["by"]["device"] == "b"
 
 
 def test_a_stopped_study_goes_on_and_weights_that_are_gone_are_made_again(study, tmp_path):

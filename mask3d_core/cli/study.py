@@ -23,6 +23,9 @@ class Study:
     """Runs at a time; none: one per core."""
     device: str | None = None
     """"cpu" or "cuda"; none: the GPU if there is one."""
+    here: bool = False
+    """Score every run on this machine: of other studies' records only trials are taken, and what ran on the same device in the same
+    precision. For comparing starts whose runs were recorded on different machines."""
     plan: bool = False
     """Measure a few steps, print runs and time, and stop."""
     budget: float | None = None
@@ -47,7 +50,7 @@ class Study:
         config = change_config(STUDIES[self.name], self.set)
         workers = self.workers or max(1, os.cpu_count() or 1)
         record = self.record or Path(f"results/study_{config.name}.runs.jsonl")
-        study, left_out = with_reachable(Running(config, self.folder / config.name, record, self.device, workers), not self.report)
+        study, left_out = with_reachable(Running(config, self.folder / config.name, record, self.device, workers, here=self.here), not self.report)
         print("\n".join(left_out), end="\n" if left_out else "")
         if self.plan or self.budget is not None:
             cost = measure(study.config, self.device, workers, study=study)

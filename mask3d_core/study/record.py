@@ -38,7 +38,7 @@ def command_of(study: Study) -> str:
         known = replace(known, starts=tuple(s for s in config.starts if s in (*known.starts, *known.where_reachable)),
                         where_reachable=config.where_reachable) if set(known.starts) <= set(config.starts) else known
     changes = _changes(to_dict(known), to_dict(config)) if known else []
-    return " ".join([f"mask3d study {study.config.name}", *(["--set", *changes] if changes else [])])
+    return " ".join([f"mask3d study {study.config.name}", *(["--here"] if study.here else []), *(["--set", *changes] if changes else [])])
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

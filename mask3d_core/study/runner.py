@@ -23,7 +23,7 @@ from mask3d_core.progress import Bar
 from mask3d_core.store import Store
 from mask3d_core.study.config import StudyConfig, is_pretrained_here, said_of
 from mask3d_core.study.data import described, store_paths, study_stores
-from mask3d_core.study.jobs import Job, diverged, has_diverged, key_of, score_of, start_worker, work
+from mask3d_core.study.jobs import Job, diverged, has_diverged, key_of, machine, score_of, start_worker, work
 from mask3d_core.study.left import planned_runs
 from mask3d_core.study.results import Results, look_of, looks_alike
 from mask3d_core.study.starts import start_key
@@ -41,6 +41,8 @@ class Study:
         device: "cpu", "cuda" or None.
         workers: runs at a time, each in a process of its own with its share of the threads; 0: one after the other in this
             process (a notebook, a test).
+        here: score every run on this machine: of other studies' records only trials are taken, and what was run on one of this device
+            and precision; all that is used is written into the own record.
 
     Raises:
         ConfigError: an impossible study.
@@ -53,11 +55,12 @@ class Study:
     device: str | None = None
     workers: int = max(1, os.cpu_count() or 1)
     stores: dict[str, Path] = field(default_factory=dict)
+    here: bool = False
 
     def __post_init__(self) -> None:
         self.config.validate()
         self.folder, self.record = Path(self.folder), Path(self.record)
-        self._kept = Results(self.record)
+        self._kept = Results(self.record, machine(self.device) if self.here else None)
         self._described = described(self.config)
         self._pretrainings: dict[str, Job] = {}
         self._jobs: dict[tuple, Job] = {}  # as first asked for: keys are asked for again and again, and take milliseconds
@@ -233,6 +236,8 @@ class Study:
         with own as pool:
             for words, jobs in self.trial_phases() if only_trials else self.phases():
                 waiting = self.needed(jobs)
+                if self.here:
+                    self._kept.adopt(job.key for job in jobs)
                 if not waiting:
                     continue
                 if deadline is not None and time.time() > deadline:
