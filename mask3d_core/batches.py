@@ -168,8 +168,8 @@ def augment(batch: Batch, size: tuple[int, int], config: AugmentConfig, seed: in
     columns = torch.arange(size[1], device=top.device).expand(len(batch), -1)
     columns = torch.where(is_flipped[:, None], size[1] - 1 - columns, columns)
     columns = left[:, None] + (columns + 0.5) * scale[:, None] - 0.5
-    near_row = rows.round().long().clamp(0, height - 1)
-    near_column = columns.round().long().clamp(0, width - 1)
+    near_row = (rows + 0.5).floor().long().clamp(0, height - 1)  # round() would take halves to even: every second row twice
+    near_column = (columns + 0.5).floor().long().clamp(0, width - 1)
     place = (near_row[:, :, None] * width + near_column[:, None, :]).flatten(1)
 
     def nearest(picture: Tensor | None) -> Tensor | None:

@@ -54,8 +54,8 @@ class FrameObjects:
         boxes: Float (k, 4), left, top, right, bottom in pixels, on the pixels' outer edges (a single pixel has area 1).
         labels: Long (k,), class ids.
         masks: Bool (k, h, w).
-        is_ignored: Bool (h, w), pixels that are neither scored nor held against a detection: those without a class, and
-            objects below the smallest size.
+        is_ignored: Bool (h, w), pixels that are neither scored nor held against a detection: those without a class, objects below
+            the smallest size, and pixels of a countable class that are of no object (Cityscapes' groups of cars or persons).
     """
 
     boxes: Tensor
@@ -87,12 +87,14 @@ def frame_objects(semantic: Int[Tensor, "h w"], instance: Int[Tensor, "h w"], th
     classes = IGNORE_LABEL + 1
     votes = torch.bincount(place * classes + semantic[is_counted], minlength=len(ids) * classes).view(len(ids), classes)
     labels, pixels = votes.argmax(dim=1), votes.sum(dim=1)
-    is_thing = torch.isin(labels, torch.as_tensor(list(things), device=labels.device))
+    countable = torch.as_tensor(list(things), device=labels.device)
+    is_thing = torch.isin(labels, countable)
     is_small = is_thing & (pixels < smallest)
     kept = ids[is_thing & ~is_small]
     masks = (instance[None] == kept[:, None, None]) & is_labelled
     too_small = torch.isin(instance, ids[is_small]) & is_labelled
-    return FrameObjects(mask_boxes(masks), labels[is_thing & ~is_small], masks, ~is_labelled | too_small)
+    is_group = torch.isin(semantic, countable) & (instance == NO_INSTANCE)
+    return FrameObjects(mask_boxes(masks), labels[is_thing & ~is_small], masks, ~is_labelled | too_small | is_group)
 
 
 def mask_boxes(masks: Bool[Tensor, "k h w"]) -> Tensor:

@@ -22,7 +22,9 @@ from mask3d_core.sources.images import read_color
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 FIELD_OF_VIEW = 60.0  # degrees, horizontal, where no camera is given
-DEPTH_UNITS = 1000.0  # of the 16-bit PNG, per metre
+DEPTH_PICTURES = {1000.0: "depth_mm", 100.0: "depth_cm"}  # units of the 16-bit PNG per metre, and what it is called
+FARTHEST = 65534  # in those units; 65535 is what many readers take for "not measured"
+STRIP = 64  # rows of a large picture whose classes are found at a time
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class PicturePrediction:
         semantic: uint8 (H, W) class ids, or None.
         confidence: float32 (H, W), probability of that class, 0..1, or None.
         depth: float32 (H, W) metres, or None.
+        depth_units: of the 16-bit PNG per metre: 1000, or 100 of a model whose range goes beyond 65 m.
         objects: detected objects as COCO results (without image id), or None.
         class_names: by class id.
         notes: what was assumed, in words.
@@ -52,6 +55,7 @@ class PicturePrediction:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     file_name: str = ""
+    depth_units: float = 1000.0
 
     def without_picture(self) -> PicturePrediction:
         """The same without the picture, so that many can be kept."""
@@ -122,9 +126,8 @@ def predict_picture(model: torch.nn.Module, record: dict[str, Any], color: np.nd
     picture = F.interpolate(picture, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
     names, task = tuple(record.get("class_names", ())), record["task"]
     if task == "segment":
-        logits = F.interpolate(model(picture), (height, width), mode="bilinear", align_corners=False)
-        confidence, ids = logits.softmax(dim=1).max(dim=1)
-        return PicturePrediction(name, color, (height, width), ids[0].byte().cpu().numpy(), confidence[0].float().cpu().numpy(), class_names=names)
+        ids, confidence = surest_class(model(picture)[0].float(), (height, width))
+        return PicturePrediction(name, color, (height, width), ids, confidence, class_names=names)
     if task == "depth":
         camera, notes = intrinsics, ()
         if camera is None:
@@ -134,8 +137,33 @@ def predict_picture(model: torch.nn.Module, record: dict[str, Any], color: np.nd
         seen = torch.from_numpy(camera.resized(size[0] / height, size[1] / width).as_array())[None].to(place)
         depth = model.metres(model(picture), seen)[0].cpu().numpy()
         depth = depth[nearest_indices(size[0], height)][:, nearest_indices(size[1], width)]
-        return PicturePrediction(name, color, (height, width), depth=depth, notes=notes)
+        far = record.get("training", {}).get("depth", {}).get("max_depth", 0.0) > FARTHEST / 1000
+        return PicturePrediction(name, color, (height, width), depth=depth, notes=notes, depth_units=100.0 if far else 1000.0)
     return PicturePrediction(name, color, (height, width), objects=detected(model, picture, (height, width)), class_names=names)
+
+
+def surest_class(logits: Tensor, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The most probable class of every pixel of a larger picture, strip by strip: memory for all classes at the size of a photograph
+    is never asked for.
+
+    Args:
+        logits: Float (classes, h, w).
+        size: (height, width), to which they are enlarged bilinearly.
+
+    Returns:
+        uint8 (height, width) class ids and float32 probabilities, 0..1.
+    """
+    height, width = size
+    wide = F.interpolate(logits[None], (logits.shape[1], width), mode="bilinear", align_corners=False)[0]
+    ids, confidence = np.empty(size, np.uint8), np.empty(size, np.float32)
+    for first in range(0, height, STRIP):
+        rows = torch.arange(first, min(first + STRIP, height), device=logits.device)
+        place = ((rows + 0.5) * (logits.shape[1] / height) - 0.5).clamp(0, logits.shape[1] - 1)
+        above = place.floor().long()
+        part = torch.lerp(wide[:, above], wide[:, (above + 1).clamp(max=logits.shape[1] - 1)], (place - above)[None, :, None])
+        surest, chosen = part.softmax(dim=0).max(dim=0)
+        ids[first:first + STRIP], confidence[first:first + STRIP] = chosen.byte().cpu().numpy(), surest.cpu().numpy()
+    return ids, confidence
 
 
 def detected(model: torch.nn.Module, picture: Tensor, size: tuple[int, int]) -> list[dict[str, Any]]:
@@ -158,7 +186,8 @@ def predict_folder(model: torch.nn.Module, record: dict[str, Any], path: str | P
 
 
 def write_prediction(made: PicturePrediction, out: str | Path) -> list[Path]:
-    """Write the values (not the pictures to look at): class ids as 8-bit PNG, metres as 16-bit PNG in millimetres and NPZ,
+    """Write the values (not the pictures to look at): class ids as 8-bit PNG, metres as NPZ and as 16-bit PNG
+    in millimetres (of a model whose range goes beyond 65 m in centimetres, and so named; 65535 is never written),
     objects as 16-bit PNG (0 = nothing, k = the picture's k-th object of ``objects.json``; where two overlap, the surer one).
 
     Objects of all pictures go into one file, see :func:`write_objects`; the classes' names, see :func:`write_classes`.
@@ -172,9 +201,8 @@ def write_prediction(made: PicturePrediction, out: str | Path) -> list[Path]:
         written.append(out / f"{made.name}_classes.png")
         Image.fromarray(made.semantic).save(written[-1])
     if made.depth is not None:
-        written.append(out / f"{made.name}_depth_mm.png")
-        millimetres = np.clip(np.rint(made.depth * DEPTH_UNITS), 1, 65535).astype(np.uint16)
-        Image.fromarray(millimetres).save(written[-1])
+        written.append(out / f"{made.name}_{DEPTH_PICTURES[made.depth_units]}.png")
+        Image.fromarray(np.clip(np.rint(made.depth * made.depth_units), 1, FARTHEST).astype(np.uint16)).save(written[-1])
         written.append(out / f"{made.name}_depth.npz")
         np.savez_compressed(written[-1], depth=made.depth)
     if made.objects is not None:

@@ -220,6 +220,11 @@ class Store:
                              "The store is damaged; prepare it again.", self.path / "sequence_index.npy")
         return self._sequence_names[number].decode("utf-8", errors="replace")
 
+    @property
+    def sequence_names(self) -> list[str]:
+        """The names of all sequences, in the order of ``sequence_index``."""
+        return [name.decode("utf-8", errors="replace") for name in self._sequence_names]
+
     def frame_name(self, index: int) -> str:
         """The frame's name in its sequence."""
         return self._frame_names[index].decode("utf-8", errors="replace")

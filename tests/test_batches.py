@@ -84,6 +84,13 @@ def test_without_augmentation_the_crop_is_the_centre():
     torch.testing.assert_close(batch.intrinsics[0], torch.tensor([80, 80, 43.5 - 4, 35.5 - 4]))
 
 
+def test_a_centre_crop_with_half_a_pixel_to_spare_takes_every_row_once():
+    store = MemoryStore(holes=0.0)
+    batch = StoreBatches(store, np.arange(4), 4, (63, 79), AugmentConfig.none()).frames(np.arange(4))
+    expected = store.depth[:4, 5:68, 5:84].astype(np.float32) / 4000
+    torch.testing.assert_close(batch.depth, torch.from_numpy(expected))
+
+
 def test_whole_frames_are_made_smaller_and_nothing_is_cut_off():
     store = MemoryStore(holes=0.0)
     frames, none = np.arange(4), AugmentConfig.none()

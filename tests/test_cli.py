@@ -9,6 +9,7 @@ import torch
 from test_training import MODEL
 
 from mask3d_core import cli
+from mask3d_core.cli import keys
 from mask3d_core.models import Mask3D
 from mask3d_core.ply import read_ply
 from mask3d_core.store import Store
@@ -189,3 +190,24 @@ def test_the_demo_makes_its_page(tmp_path, monkeypatch):
     page = next((tmp_path / "demo").rglob("report.html")).read_text()
     assert "It learns" in page and page.count("data:image/png") >= 6
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "study"])
+def test_every_key_is_listed_with_its_meaning(command, capsys):
+    config = keys.Keys(command)._config()
+    found = list(keys.keys_of(config))
+    assert len(found) > 30 and not [key.path for key in found if len(key.meaning) < 5]
+    changed = cli.change_config(config, tuple(f"{key.path}={json.dumps(key.value)}" for key in found))
+    assert changed == config, "what is listed is what --set takes"
+    assert cli.main(["keys", command]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{key.path} = " in said for key in found)
+
+
+def test_some_keys_are_asked_for_by_a_part_of_their_name(capsys):
+    assert cli.main(["keys", "pretrain", "loss.", "--preset", "base"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith('loss.kind = "l2"\n    "l1", "l2" (default)') and "fit." not in said
+    assert "loss.gradient = 0.0\nloss.normal = 0.0\nloss.multi_scale = 0.0\n    weights of the extra terms" in said
+    assert cli.main(["keys", "pretrain", "nonsense"]) == 2
+    assert "no key of pretrain holds 'nonsense'" in capsys.readouterr().err

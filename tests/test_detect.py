@@ -80,6 +80,11 @@ def test_what_an_object_is():
     assert made.masks.sum((1, 2)).tolist() == [180, 100]
     assert made.is_ignored.sum() == 20 + 9 and made.is_ignored[31, 41] and made.is_ignored[5, 10]
     assert frame_objects(*labels, things=(1, 2), smallest=9).labels.tolist() == [1, 2, 1]
+    group = torch.zeros(40, 60, dtype=torch.bool)
+    group[12:18, 45:55] = True
+    labels[0][group], labels[1][group] = 1, 0  # countable, and of no object: Cityscapes' "cargroup"
+    made = frame_objects(*labels, things=(1, 2), smallest=10)
+    assert made.is_ignored[group].all() and not made.masks[:, group].any() and made.labels.tolist() == [1, 1]
     empty = frame_objects(*labels_of(), things=(1, 2))
     assert len(empty) == 0 and empty.boxes.shape == (0, 4) and empty.as_target()["masks"].shape == (0, 40, 60)
 
@@ -220,6 +225,8 @@ def test_a_pasted_mask_inverts_the_training_targets():
         target = project_masks_on_boxes(disc.float(), box, torch.zeros(1, dtype=torch.int64), 28)
         drawn = paste_mask(target[0], box[0], (60, 80))
         assert (drawn & disc[0]).sum() / (drawn | disc[0]).sum() > 0.96
+        larger = paste_mask(target[0], box[0] * 10, (600, 800), scale=(10.0, 10.0)).nonzero().float().mean(0)
+        assert ((larger + 0.5) / 10 - 0.5 - drawn.nonzero().float().mean(0)).abs().max() < 0.1, "drawn larger it stays where it is"
     assert paste_mask(torch.ones(28, 28), torch.tensor([-5.0, -5.0, 3.0, 2.0]), (10, 10)).sum() == 6
     assert not paste_mask(torch.ones(28, 28), torch.tensor([4.6, 4.6, 5.4, 5.4]), (10, 10)).any()  # no pixel's centre inside
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from list_source import ListSource
 from PIL import Image
 
@@ -15,19 +16,30 @@ from mask3d_core.cli import main
 from mask3d_core.errors import CheckpointError, ConfigError, Mask3DError
 from mask3d_core.evaluation.downstream import ScoreConfig, evaluate_finetuned, label_counts, result_text, score_run
 from mask3d_core.evaluation.metrics import depth_metrics
+from mask3d_core.files import write_json
 from mask3d_core.frames import IGNORE_LABEL, FrameOrigin, Intrinsics, RGBDFrame
 from mask3d_core.models.config import EncoderConfig
 from mask3d_core.models.dense import DenseConfig, DenseModel
+from mask3d_core.models.export import export_timm
 from mask3d_core.models.heads import HeadConfig
+from mask3d_core.models.mask3d import Mask3D
 from mask3d_core.models.starts import open_start
-from mask3d_core.predict import find_pictures, output_names, predict_folder, predict_picture, working_size
+from mask3d_core.predict import (
+    find_pictures,
+    output_names,
+    predict_folder,
+    predict_picture,
+    surest_class,
+    working_size,
+    write_prediction,
+)
 from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.sources.rooms import CLASS_NAMES, Rooms
 from mask3d_core.store import Store
 from mask3d_core.tasks.depth import crop_of, depth_loss, eigen_box, score_depth, scored_metres, scored_pixels, shown_part
 from mask3d_core.tasks.segment import score_segments, segment_loss
 from mask3d_core.training.checkpoint import load_model, read_json, read_tensors
-from mask3d_core.training.config import FitConfig
+from mask3d_core.training.config import FitConfig, pretrain_config
 from mask3d_core.training.finetune_config import DepthConfig, finetune_config
 from mask3d_core.training.finetuned import load_finetuned
 from mask3d_core.training.finetuning import build_dense, finetune, freeze, labelled_share, seen_frames
@@ -267,6 +279,17 @@ def test_whole_types_of_scene_can_be_held_out(rooms):
         config_of(rooms, hold_out=(names[0],), select="best")
 
 
+def test_what_is_left_out_is_left_out_of_every_part(rooms):
+    store, train = part_of(config_of(rooms), "train")
+    name = store.sequence(int(train[0]))
+    kept = {part: part_of(config_of(rooms, leave_out=(name,)), part)[1] for part in ("train", "val", "test")}
+    assert set(kept["train"]) == {k for k in train if store.sequence(int(k)) != name} != set(train)
+    tested = store.sequence(int(part_of(config_of(rooms), "test")[1][0]))
+    with pytest.raises(ConfigError, match="fits no sequence"):
+        part_of(config_of(rooms, leave_out=(name, "nonsense*")), "train")
+    assert tested not in {store.sequence(int(k)) for k in part_of(config_of(rooms, leave_out=(tested,)), "test")[1]}
+
+
 def test_where_nothing_validates_training_frames_are_shown_and_named(rooms, tmp_path):
     store = Store(rooms)
     held = store.sequence(0)
@@ -336,6 +359,18 @@ def test_the_best_on_validation_is_kept_and_said(segmented):
     assert "13 classes, labels at 48x64, nearest neighbour; one confusion matrix over all frames" in text
 
 
+def test_a_run_folder_means_the_weights_that_its_scores_are_of(segmented, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(segmented, run)
+    best = read_json(run / "best.json")
+    write_json(run / "best.json", {**best, "step": 1, "best": {**best["best"], "step": 1}})  # whichever was best, another than the last
+    assert load_finetuned(run)[1]["step"] == 1 and load_finetuned(run / "latest")[1]["step"] == 4
+    assert open_start(str(run), SIZE).record["step"] == 1
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    assert main(["predict", str(run), str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]) == 0
+    assert "weights: best miou on validation" in capsys.readouterr().out
+
+
 def test_a_record_says_what_a_number_must_be_printed_with(measured, segmented):
     for run, metric in ((segmented, "miou"), (measured, "abs_rel")):
         model, record = load_finetuned(run)
@@ -351,6 +386,23 @@ def test_depth_is_scored_in_metres_beside_the_mean_map(measured, rooms):
     assert set(result["scores"]) == {"model", "training data's mean per pixel"}
     assert len(result["frames"]["abs_rel"]) == len(result["sequences"]) == result["protocol"]["frames"]
     assert np.nanmean(result["frames"]["abs_rel"]) == pytest.approx(result["scores"]["model"]["abs_rel"]["mean"])
+
+
+def test_a_frame_out_of_range_is_no_number_and_costs_no_score(rooms, measured, tmp_path):
+    source, test = Store(rooms), Store(rooms).indices("test")
+    store = tmp_path / "far"
+    shutil.copytree(rooms, store)
+    depth = np.memmap(store / "depth.u16", np.uint16, "r+", shape=source.depth.shape)
+    depth[test[0]] = 11 * source.header.depth_units_per_metre
+    depth.flush()
+    run = tmp_path / "run"
+    shutil.copytree(measured, run)
+    for name in ("config.json", "latest.json"):
+        (run / name).write_text((run / name).read_text().replace(json.dumps(str(rooms)), json.dumps(str(store))))
+    assert "AbsRel" in score_run(run, "test", "cpu")
+    found = json.loads((run / "scores.json").read_text())
+    assert found["frames"]["abs_rel"][0] is None and None not in found["frames"]["abs_rel"][1:]
+    assert found["scores"]["model"]["abs_rel"]["mean"] == pytest.approx(np.mean(found["frames"]["abs_rel"][1:]))
 
 
 def test_the_eigen_crop_and_the_cap():
@@ -499,6 +551,33 @@ def test_the_command_writes_pictures_and_values(segmented, measured, rooms, tmp_
     (tmp_path / "empty").mkdir()
     with pytest.raises(Mask3DError, match="none in this folder"):
         find_pictures(tmp_path / "empty")
+
+
+def test_classes_of_a_large_picture_are_found_strip_by_strip():
+    logits = torch.randn(5, 12, 16)
+    for size in ((200, 150), (12, 16), (7, 9)):
+        ids, confidence = surest_class(logits, size)
+        surest, chosen = F.interpolate(logits[None], size, mode="bilinear", align_corners=False).softmax(1).max(1)
+        assert (chosen[0].numpy() == ids).mean() > 0.999 and np.abs(surest[0].numpy() - confidence).max() < 1e-5
+
+
+def test_depth_beyond_what_millimetres_hold_is_written_in_centimetres(measured, tmp_path):
+    model, record = load_finetuned(measured)
+    far = {**record, "training": {**record["training"], "depth": {**record["training"]["depth"], "max_depth": 120.0}}}
+    made = predict_picture(model, far, np.zeros((48, 64, 3), np.uint8), "street")
+    assert [path.name for path in write_prediction(replace(made, depth=made.depth * 0 + 100.0), tmp_path)] == ["street_depth_cm.png", "street_depth.npz"]
+    assert (np.asarray(Image.open(tmp_path / "street_depth_cm.png")) == 10000).all()
+    near = predict_picture(model, record, np.zeros((48, 64, 3), np.uint8), "room")
+    write_prediction(replace(near, depth=near.depth * 0 + 100.0), tmp_path)
+    assert np.asarray(Image.open(tmp_path / "room_depth_mm.png")).max() == 65534, "65535 is read as not measured"
+
+
+def test_an_exported_encoder_of_any_plain_timm_architecture_is_a_start(tmp_path):
+    preset = pretrain_config("micro").model
+    model = Mask3D(replace(preset, rgb=replace(preset.rgb, timm="test_vit2"), patch=16, image_size=SIZE))
+    start = open_start(str(export_timm(model, tmp_path / "exported")), SIZE)
+    built = build_dense(config_of("unused"), start, 3)
+    assert all(torch.equal(value, built.encoder.state_dict()[name]) for name, value in model.rgb_encoder.state_dict().items())
 
 
 def test_pictures_of_one_name_do_not_overwrite_each_other(segmented, tmp_path):

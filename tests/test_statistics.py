@@ -86,6 +86,18 @@ def test_the_true_mean_is_inside_about_as_often_as_promised(count, least):
     assert least <= hits / 200 <= 0.99
 
 
+def test_rooms_are_drawn_within_their_stratum_each_alike():
+    strata = np.repeat([0, 1, 2], [17, 8, 12])
+    drawn = statistics._draws(0, 4000, len(strata), 0, tuple(strata.tolist()))
+    assert (strata[drawn] == strata).all()
+    times = np.bincount(drawn.ravel(), minlength=len(strata)) / 4000
+    assert np.abs(times - 1).max() < 0.08  # each place is drawn as often as any other: 1 of as many as there are, 0.016 apart by chance
+    counts = np.arange(37.0)[:, None]
+    found = statistics.resampled(counts, lambda sums: sums[:, 0], strata=strata)
+    assert found.mean == counts.sum() and found.low < found.mean < found.high
+    assert found.high - found.low < 0.7 * (lambda all: all.high - all.low)(statistics.resampled(counts, lambda sums: sums[:, 0]))
+
+
 def test_a_higher_level_is_wider_and_more_rooms_are_narrower():
     values, names = rooms(20, 5, 0)
     wide, narrow = interval(values, names, level=0.99), interval(values, names, level=0.8)

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -17,7 +19,7 @@ from mask3d_core.cli.study import Study as StudyCommand
 from mask3d_core.errors import ConfigError, DivergedError, Mask3DError
 from mask3d_core.evaluation.segmentation import scores_of
 from mask3d_core.store import Store
-from mask3d_core.study import analysis, jobs, starts
+from mask3d_core.study import analysis, jobs, runner, starts
 from mask3d_core.study.analysis import as_values, findings, holm, text_of, trials_text, trials_values, two_sided
 from mask3d_core.study.budget import fit_budget, measure
 from mask3d_core.study.config import STUDIES, WITHOUT_DEPTH, RoomsData, StudyConfig, TuneConfig, is_pretrained_here, label_of, ratios_of
@@ -336,6 +338,35 @@ def test_weights_are_made_again_only_for_what_is_open(study, tmp_path):
     again = Study(TINY, tmp_path / "runs" / "tiny", record, "cpu", workers=0)
     assert again.run(show=False) and findings(again).is_whole
     assert [p.name for p in (tmp_path / "runs" / "pretrain").iterdir()] == [again.pretraining("mask3d", 1).key], "seed 0's is not wanted"
+
+
+def test_weights_of_a_run_that_was_broken_off_are_not_taken(study, tmp_path):
+    shutil.copytree(study.folder.parent / "pretrain", tmp_path / "runs" / "pretrain")
+    record = tmp_path / "tiny.runs.jsonl"
+    record.write_text("".join(line + "\n" for line in study.record.read_text().splitlines() if json.loads(line).get("split") != "test"))
+    again = Study(TINY, tmp_path / "runs" / "tiny", record, "cpu", workers=0)
+    again.locate()
+    job = again.pretraining("mask3d", 0)
+    assert again.has_weights(job)
+    published = again.run_of(job) / "latest.json"
+    published.write_text(json.dumps({**json.loads(published.read_text()), "step": 0}))  # what a kill at the first steps leaves
+    assert not again.has_weights(job) and left_of(again).pretrainings["mask3d"] == 1
+
+
+def test_a_worker_that_is_killed_is_one_line(tmp_path, monkeypatch):
+    class Broken(Executor):
+        def __init__(self, *_):
+            pass
+
+        def submit(self, *_, **__):
+            future = Future()
+            future.set_exception(BrokenProcessPool("a child died"))
+            return future
+
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", Broken)
+    made = Study(replace(TINY, starts=("random",), reference="random"), tmp_path / "runs" / "tiny", tmp_path / "x.runs.jsonl", "cpu", workers=2)
+    with pytest.raises(Mask3DError, match="most often because memory was full.*fewer --workers than 2"):
+        made.run(show=False)
 
 
 def test_a_run_that_diverges_is_a_trial_that_lost_and_a_seed_that_is_named(study, tmp_path, monkeypatch):

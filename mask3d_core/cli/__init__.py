@@ -9,6 +9,7 @@ import tyro
 
 from mask3d_core.cli.data import Doctor, Download, Prepare
 from mask3d_core.cli.downstream import Finetune, Predict, Probe
+from mask3d_core.cli.keys import Keys
 from mask3d_core.cli.options import change_config
 from mask3d_core.cli.show import Demo, Lab
 from mask3d_core.cli.study import Study
@@ -17,7 +18,7 @@ from mask3d_core.errors import Mask3DError
 
 COMMANDS = {"demo": Demo, "lab": Lab, "download": Download, "doctor": Doctor, "prepare": Prepare, "plan": Plan,
             "pretrain": Pretrain, "evaluate": Evaluate, "reconstruct": Reconstruct, "export": Export, "finetune": Finetune,
-            "predict": Predict, "probe": Probe, "study": Study}
+            "predict": Predict, "probe": Probe, "study": Study, "keys": Keys}
 
 
 def main(arguments: list[str] | None = None) -> int:

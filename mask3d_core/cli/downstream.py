@@ -38,7 +38,8 @@ class Finetune:
     device: str | None = None
     """"cpu" or "cuda"; none: the GPU if there is one."""
     set: tuple[str, ...] = ()
-    """Any other key of the configuration as path=json, e.g. head.kind='"dpt"' layer_decay=0.65 fit.ema=0.99."""
+    """Any other key of the configuration as path=json, e.g. head.kind='"dpt"' layer_decay=0.65 fit.ema=0.99; `mask3d keys
+    finetune` lists all with their meaning."""
     dry_run: bool = False
     """Print the whole configuration and stop."""
     check: bool = False
@@ -110,14 +111,15 @@ class Predict:
     pictures: Positional[Path]
     """A picture, or a folder of pictures."""
     out: Path = Path("out/predictions")
-    """Folder for the results. a.jpg becomes a_picture.png, and a_classes.png (ids; classes.json names them), a_depth_mm.png and
-    a_depth.npz, or a_objects.png (0 nothing, k the picture's k-th object in objects.json); beside an a.png it becomes a_jpg_..."""
+    """Folder for the results. a.jpg becomes a_picture.png, and a_classes.png (ids; classes.json names them), a_depth_mm.png (a_depth_cm.png
+    where the model's range goes beyond 65 m) and a_depth.npz, or a_objects.png (0 nothing, k the picture's k-th object in objects.json); beside an a.png it becomes a_jpg_..."""
     camera: tuple[float, float, float, float] | None = None
     """fx fy cx cy in pixels of the pictures, as they are shown upright; only depth wants it."""
 
     def run(self) -> int:
         """0 everything is written, 1 all but the pictures of the folder that cannot be read."""
         from mask3d_core.errors import FrameError
+        from mask3d_core.evaluation.downstream import selection_rule
         from mask3d_core.frames import Intrinsics
         from mask3d_core.predict import (
             find_pictures,
@@ -129,6 +131,8 @@ class Predict:
             write_prediction,
         )
         from mask3d_core.progress import Bar
+        from mask3d_core.training.config import from_dict
+        from mask3d_core.training.finetune_config import FinetuneConfig
         from mask3d_core.training.finetuned import load_finetuned
         from mask3d_viz.downstream_view import save_prediction
 
@@ -156,7 +160,8 @@ class Predict:
             written.append(write_objects(kept, self.out))
         if written and record["task"] == "segment":
             written.append(write_classes(record.get("class_names", ()), self.out))
-        print("\n".join([*notes, f"{len(files) - left_out} picture(s): {len(written)} files in {self.out}"]))
+        rule = selection_rule(record, from_dict(FinetuneConfig, record["training"], self.checkpoint))
+        print("\n".join([*notes, f"weights: {rule}", f"{len(files) - left_out} picture(s): {len(written)} files in {self.out}"]))
         if left_out:
             print(f"{left_out} of {len(files)} picture(s) could not be read and were left out", file=sys.stderr)
         return int(left_out > 0)

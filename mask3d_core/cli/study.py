@@ -35,7 +35,7 @@ class Study:
     report: bool = False
     """Run nothing: read what is there, print the table, write the figure. With --trials: of the trials alone."""
     set: tuple[str, ...] = ()
-    """Any key of the study as path=json, e.g. seeds=3 rooms.train_rooms=500."""
+    """Any key of the study as path=json, e.g. seeds=3 rooms.train_rooms=500; `mask3d keys study` lists all."""
 
     def run(self) -> int:
         """0 whole, 130 something is left."""

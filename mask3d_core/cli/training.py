@@ -39,7 +39,8 @@ class Pretrain:
     device: str | None = None
     """"cpu" or "cuda"; none: the GPU if there is one."""
     set: tuple[str, ...] = ()
-    """Any other key of the configuration as path=json, e.g. loss.kind='"l1"' fit.learning_rate=0.001 fit.compile=true."""
+    """Any other key of the configuration as path=json, e.g. loss.kind='"l1"' fit.learning_rate=0.001 fit.compile=true; `mask3d keys
+    pretrain` lists all with their meaning."""
     dry_run: bool = False
     """Print the whole configuration and stop."""
 

@@ -52,11 +52,11 @@ def coco_results(detections: Sequence[dict[str, Any]], size: tuple[int, int]) ->
 
     found = []
     for one in detections:
-        scale = one["boxes"].new_tensor([size[1] / one["size"][1], size[0] / one["size"][0]] * 2)
-        boxes, masks = (one["boxes"] * scale).cpu(), one["masks"].cpu()
+        down, across = size[0] / one["size"][0], size[1] / one["size"][1]
+        boxes, masks = (one["boxes"] * one["boxes"].new_tensor([across, down] * 2)).cpu(), one["masks"].cpu()
         frame = []
         for box, mask, label, score in zip(boxes, masks, one["labels"].tolist(), one["scores"].tolist(), strict=True):
-            pixels = paste_mask(mask, box, size)
+            pixels = paste_mask(mask, box, size, scale=(down, across))
             if not bool(pixels.any()):
                 continue
             left, top, right, bottom = box.tolist()

@@ -69,7 +69,7 @@ def evaluate_finetuned(model: torch.nn.Module, record: dict[str, Any], config: S
     training = from_dict(FinetuneConfig, record["training"])
     labels = LABELS[training.task]
     if data:
-        training = replace(training, data=data, validation_data="", test_data="", hold_out=())
+        training = replace(training, data=data, validation_data="", test_data="", hold_out=(), leave_out=())
     frames = held_out(training, config.split, labels, config.limit, config.batch_size, device)
     store = frames.store
     refuse_seen(store, frames.indices, record)
@@ -95,7 +95,7 @@ def score_run(run: str | Path, split: str = "test", device: str | None = None, s
 
     run = Path(run)
     training = from_dict(FinetuneConfig, read_json(run / "config.json"), str(run / "config.json"))
-    model, record = load_finetuned(run / ("best" if training.select == "best" else "latest"))
+    model, record = load_finetuned(run)
     result = evaluate_finetuned(model, record, ScoreConfig(split, limit), "", parse_device(device), show)
     out = run / ("scores.json" if split == "test" else f"scores-{split}.json")
     write_json(out, result)
@@ -204,10 +204,11 @@ def _score_depth(model, record: dict[str, Any], training: FinetuneConfig, frames
         raise ConfigError(nothing_to_score(frames.store, len(frames), "has a depth in range"))
     sequences = found["model"][1]
     result: dict[str, Any] = {"scores": {
-        name: {metric: {"mean": float(np.nanmean(v[metric])) if np.isfinite(v[metric]).any() else math.nan,
+        name: {metric: {"mean": float(np.nanmean(v[metric])) if np.isfinite(v[metric]).any() else None,
                         "interval": interval(v[metric], sequences).as_dict()} for metric in DEPTH_METRICS}
         for name, (v, _) in found.items()}}
-    result |= {"frames": {metric: values.tolist() for metric, values in found["model"][0].items()}, "sequences": sequences}
+    result |= {"frames": {metric: [float(value) if math.isfinite(value) else None for value in values]  # None: nothing to score in it
+                          for metric, values in found["model"][0].items()}, "sequences": sequences}
     if MEAN_MAP in found:
         result["difference"] = {"to": MEAN_MAP, "abs_rel": paired_interval(
             found["model"][0]["abs_rel"], found[MEAN_MAP][0]["abs_rel"], sequences).as_dict()}

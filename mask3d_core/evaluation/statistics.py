@@ -137,11 +137,18 @@ def _resampled_means(sums: np.ndarray, sizes: np.ndarray, resamples: int, seed: 
 
 
 @lru_cache(maxsize=4)  # every metric and predictor of one evaluation asks for the same
-def _draws(start: int, stop: int, count: int, seed: int) -> np.ndarray:
-    """int32 (stop - start, count): sequence numbers; row r depends on (seed, r, count) alone."""
+def _draws(start: int, stop: int, count: int, seed: int, strata: tuple[int, ...] | None = None) -> np.ndarray:
+    """int32 (stop - start, count): sequence numbers; row r depends on (seed, r, count, strata) alone. With strata each place gets one
+    of its own stratum, every member alike."""
     rows, places = torch.arange(start, stop), torch.arange(count)
     bits = random_bits(seed, stream("bootstrap"), rows[:, None], places[None])
-    return (bits % count).to(torch.int32).numpy()  # the bias of the remainder is count / 2^63
+    if strata is None:
+        return (bits % count).to(torch.int32).numpy()  # the bias of the remainder is count / 2^63
+    found = np.empty(bits.shape, np.int32)
+    for stratum in set(strata):
+        members = np.flatnonzero(np.array(strata) == stratum)
+        found[:, members] = members[(bits[:, members] % len(members)).numpy()]
+    return found
 
 
 def paired_interval(first: Values, second: Values, sequences: Sequence[str], level: float = 0.95,
@@ -182,9 +189,10 @@ def resampled(counts: np.ndarray, score: Callable[[np.ndarray], np.ndarray], lev
         The score of everything with its interval; ``frames`` and ``sequences`` both say how many sequences there are.
     """
     def of(drawn: np.ndarray) -> np.ndarray:
-        return score(_drawn_sums(counts, drawn if strata is None else _within(strata, drawn)))
+        return score(_drawn_sums(counts, drawn))
 
-    return _of_draws(float(score(counts.sum(axis=0)[None])[0]), of, len(counts), level, resamples, seed)
+    return _of_draws(float(score(counts.sum(axis=0)[None])[0]), of, len(counts), level, resamples, seed,
+                     None if strata is None else tuple(strata.tolist()))
 
 
 def resampled_difference(first: np.ndarray, second: np.ndarray, score: Callable[[np.ndarray], np.ndarray],
@@ -201,15 +209,6 @@ def resampled_difference(first: np.ndarray, second: np.ndarray, score: Callable[
                      level, resamples, seed)
 
 
-def _within(strata: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Sequence numbers drawn among all, int (k, n), as draws within strata: place i gets one of its own stratum."""
-    found = np.empty_like(drawn)
-    for stratum in np.unique(strata):
-        places = np.flatnonzero(strata == stratum)
-        found[:, places] = places[drawn[:, places] * len(places) // len(strata)]
-    return found
-
-
 def _drawn_sums(counts: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """(k, ...): counts added over drawn sequences, int (k, sequences)."""
     times = np.zeros((len(drawn), len(counts)))
@@ -217,12 +216,12 @@ def _drawn_sums(counts: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     return (times @ counts.reshape(len(counts), -1)).reshape(len(drawn), *counts.shape[1:])
 
 
-def _of_draws(mean: float, of: Callable[[np.ndarray], np.ndarray], count: int, level: float, resamples: int, seed: int
-              ) -> Estimate:
+def _of_draws(mean: float, of: Callable[[np.ndarray], np.ndarray], count: int, level: float, resamples: int, seed: int,
+              strata: tuple[int, ...] | None = None) -> Estimate:
     """The interval of a score whose resamples ``of`` gives for drawn sequence numbers."""
     if count < 2 or not math.isfinite(mean):
         return Estimate(mean, None, None, level, count, count, ONE_SCENE if count == 1 else NOTHING)
-    values = np.concatenate([of(_draws(start, min(start + 500, resamples), count, seed))
+    values = np.concatenate([of(_draws(start, min(start + 500, resamples), count, seed, strata))
                              for start in range(0, resamples, 500)])
     values = values[np.isfinite(values)]
     tail = normal_cdf(-math.sqrt(count / (count - 1)) * student_quantile(0.5 + level / 2, count - 1))

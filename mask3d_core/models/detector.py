@@ -260,16 +260,18 @@ class Detector(nn.Module):
 
 
 def paste_mask(mask: Float[Tensor, "rows columns"], box: Float[Tensor, "4"], size: tuple[int, int],
-               threshold: float = 0.5) -> Bool[Tensor, "h w"]:
+               threshold: float = 0.5, scale: tuple[float, float] = (1.0, 1.0)) -> Bool[Tensor, "h w"]:
     """A mask within its box as pixels of the picture.
 
-    It inverts the sampling of torchvision's training targets: index i of the picture lies at (i - left) / width of the box.
+    It inverts the sampling of torchvision's training targets: index i of the model's picture lies at (i - left) / width of the box,
+    and index i of one that is drawn ``scale`` times as large at (i + 0.5) / scale - 0.5 of the model's.
 
     Args:
         mask: probabilities 0..1 over the box.
         box: left, top, right, bottom in pixels of the picture that is drawn.
         size: (height, width) of that picture.
         threshold: pixels above it belong to the object.
+        scale: pixels of the picture that is drawn per pixel of the model's, down and across.
     """
     left, top, right, bottom = box.tolist()
     full = torch.zeros(size, dtype=torch.bool, device=mask.device)
@@ -278,8 +280,9 @@ def paste_mask(mask: Float[Tensor, "rows columns"], box: Float[Tensor, "4"], siz
     if any(stop <= start for start, stop in spans):
         return full
     (first_row, last_row), (first_column, last_column) = spans
-    y = (torch.arange(first_row, last_row, device=mask.device) - top) / (bottom - top) * 2 - 1
-    x = (torch.arange(first_column, last_column, device=mask.device) - left) / (right - left) * 2 - 1
+    down, across = (0.5 - 0.5 * factor for factor in scale)
+    y = (torch.arange(first_row, last_row, device=mask.device) + down - top) / (bottom - top) * 2 - 1
+    x = (torch.arange(first_column, last_column, device=mask.device) + across - left) / (right - left) * 2 - 1
     grid = torch.stack([x[None].expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)[None].float()
     with torch.autocast(mask.device.type, enabled=False):
         part = F.grid_sample(mask[None, None].float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[0, 0]

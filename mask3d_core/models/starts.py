@@ -137,9 +137,11 @@ def _checkpoint(path: str) -> Start:
         from mask3d_core.models.export import load_timm
 
         vit = load_timm(path)
-        settings = record["create_model"].get("pretrained_cfg_overlay", {})
+        made = record["create_model"]
+        settings = made.get("pretrained_cfg_overlay", {})
         patch = vit.patch_embed.patch_size[0]
-        config = EncoderConfig(width=vit.embed_dim, depth=len(vit.blocks), heads=vit.blocks[0].attn.num_heads)
+        is_ours = "embed_dim" in made  # else an architecture of timm's, which may have more than width, depth and heads
+        config = EncoderConfig("" if is_ours else made["model_name"], vit.embed_dim, len(vit.blocks), vit.blocks[0].attn.num_heads)
         return Start(vit, tuple(settings.get("mean", COLOR_MEAN)), tuple(settings.get("std", COLOR_STD)), config, patch,
                      {"start": str(Path(path).name), "kind": kind, **record.get("record", {})})
     if kind in ("finetuned", "detector"):

@@ -224,3 +224,5 @@ def work(values: dict[str, Any]) -> dict[str, Any]:
         return {"result": diverged(Job(**values["job"]), str(problem))}
     except Mask3DError as problem:
         return {"error": str(problem)}
+    except torch.OutOfMemoryError as problem:
+        return {"error": f"{values['job']['name']}: the device's memory is full ({str(problem).splitlines()[0]}); use fewer --workers"}

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,6 +28,7 @@ from mask3d_core.study.jobs import Job, diverged, has_diverged, key_of, machine,
 from mask3d_core.study.left import planned_runs
 from mask3d_core.study.results import Results, look_of, looks_alike
 from mask3d_core.study.starts import start_key
+from mask3d_core.training.checkpoint import read_json
 from mask3d_core.training.config import to_dict
 
 
@@ -211,8 +213,10 @@ class Study:
         return [job for job in wanted if not self.has_weights(job)]
 
     def has_weights(self, job: Job) -> bool:
-        """Whether the weights of a pre-training are there."""
-        return (self.run_of(job) / "latest.safetensors").is_file()
+        """Whether the weights of a pre-training are there, those of its last step: one that was broken off publishes its own too."""
+        run = self.run_of(job)
+        return (run / "latest.safetensors").is_file() and (run / "latest.json").is_file() and (
+            read_json(run / "latest.json").get("step") == job.steps)
 
     def run(self, show: bool = True, deadline: float | None = None, only_trials: bool = False) -> bool:
         """Run everything that is open. Ctrl-C stops; the same call goes on.
@@ -270,6 +274,9 @@ class Study:
                         continue
                     self._kept.keep(answer["result"])
                     bar.advance()
+            except BrokenProcessPool as problem:
+                raise Mask3DError("worker processes that live", "one was killed, most often because memory was full; what had ended is kept",
+                                  f"Run the study again with fewer --workers than {self.workers}; it goes on.", self.folder) from problem
             except BaseException:
                 for future in waiting:
                     future.cancel()

@@ -15,7 +15,8 @@ def load_finetuned(path: str | Path) -> tuple[Any, dict[str, Any]]:
     """Rebuild a fine-tuned model from its two files, in evaluation mode on the CPU.
 
     Args:
-        path: NAME, NAME.safetensors, NAME.json or a run folder (its ``latest``).
+        path: NAME, NAME.safetensors, NAME.json or a run folder: of one that selects on validation the ``best`` weights, as its scores
+            are of them, else the ``latest``.
 
     Returns:
         The model (``DenseModel`` or ``Detector``) and its record; ``record["task"]`` says what it does.
@@ -25,7 +26,10 @@ def load_finetuned(path: str | Path) -> tuple[Any, dict[str, Any]]:
     """
     name = stem(path)
     json_path = name.with_name(name.name + ".json")
-    kind = read_json(json_path).get("kind")
+    latest = read_json(json_path)
+    kind = latest.get("kind")
+    if Path(path).is_dir() and latest.get("training", {}).get("select") == "best" and (name.with_name("best.json")).is_file():
+        path, json_path = name.with_name("best"), name.with_name("best.json")
     if kind == DenseModel.kind:
         return read_model(path, kind, DenseConfig, DenseModel)
     if kind == Detector.kind:

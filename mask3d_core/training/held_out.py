@@ -117,24 +117,25 @@ def part_of(config, split: str, only_with_truth: bool = True) -> tuple[Store, np
         The store and int64 indices, ascending; none where the data has no such part.
 
     Raises:
-        ConfigError: ``hold_out`` fits no sequence, or every one; another store that has a split, but no such part.
+        ConfigError: ``hold_out`` fits no sequence, or every one; a pattern of ``leave_out`` fits none; another store that has a split, but no such part.
         StoreError: a store that is missing or damaged.
     """
     store, indices = _part_of(config, split)
+    if config.leave_out:
+        indices = indices[~_fitting(store, config.leave_out)[store.sequence_index[indices]]]
+        _refuse_idle(config)
     return store, indices[with_truth(store, config.task)[indices]] if only_with_truth else indices
 
 
 def _part_of(config, split: str) -> tuple[Store, np.ndarray]:
     store = Store(config.data)
     if config.hold_out:
-        names = [store.sequence(int(np.flatnonzero(store.sequence_index == k)[0])) for k in range(store.header.sequences)]
-        tests, dropped = ([any(fnmatchcase(name, pattern) for pattern in patterns) for name in names]
-                          for patterns in (config.hold_out, config.leave_out))
-        if all(tests) or not any(tests):
-            raise ConfigError(f"hold_out {list(config.hold_out)} fits {'every' if all(tests) else 'no'} sequence of {store.path} "
-                              f"({', '.join(names[:3])}, ...)")
-        is_test, is_used = np.array(tests)[store.sequence_index], ~np.array(dropped)[store.sequence_index]
-        chosen = {"train": ~is_test & is_used, "test": is_test & is_used}.get(split, np.zeros(len(store), bool))
+        tests = _fitting(store, config.hold_out)
+        if tests.all() or not tests.any():
+            raise ConfigError(f"hold_out {list(config.hold_out)} fits {'every' if tests.all() else 'no'} sequence of {store.path} "
+                              f"({', '.join(store.sequence_names[:3])}, ...)")
+        is_test = tests[store.sequence_index]
+        chosen = {"train": ~is_test, "test": is_test}.get(split, np.zeros(len(store), bool))
         return store, np.flatnonzero(chosen).astype(np.int64)
     other = {"val": config.validation_data, "test": config.test_data}.get(split, "")
     if not other:
@@ -150,6 +151,20 @@ def _part_of(config, split: str) -> tuple[Store, np.ndarray]:
                           f"frames are not taken for them: prepare it again with such a part (official_val_share, or split \"{split}\" for "
                           "all of it), or name another store")
     return store, store.indices("all")
+
+
+def _fitting(store: Store, patterns: tuple[str, ...]) -> np.ndarray:
+    """Which sequences of a store fit one of the patterns; bool (sequences,)."""
+    return np.array([any(fnmatchcase(name, pattern) for pattern in patterns) for name in store.sequence_names], bool)
+
+
+def _refuse_idle(config) -> None:
+    """A pattern of what is to be left out that fits nothing is most likely misspelled."""
+    stores = [Store(path) for path in dict.fromkeys((config.data, config.validation_data, config.test_data)) if path]
+    idle = [pattern for pattern in config.leave_out if not any(_fitting(store, (pattern,)).any() for store in stores)]
+    if idle:
+        raise ConfigError(f"leave_out {', '.join(idle)} fits no sequence of {', '.join(str(store.path) for store in stores)} "
+                          f"({', '.join(stores[0].sequence_names[:3])}, ...)")
 
 
 def shared_sequences(first: tuple[Store, np.ndarray], second: tuple[Store, np.ndarray]) -> int:
