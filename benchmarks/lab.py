@@ -4,7 +4,7 @@
 
 JupyterLab, a kernel and headless Chromium run as they do for a person without a GPU: pages are composited in software and
 WebGL alone is drawn by SwiftShader. (With ``--use-gl=angle --use-angle=swiftshader`` whole pages go through SwiftShader,
-which nobody's browser does of itself: the same code was then three times as slow from the hand to the prediction, so times
+which nobody's browser does of itself: the same code was then two to three times as slow from the hand to the prediction, so times
 with and without these flags must not be compared.) An input event
 moves the slider that hides depth patches; from then on, at the beginning of every frame until they rest, each canvas is
 read that was drawn on since, a cloud's once its drawing is finished (a WebGL fence, so that the page need not wait for it;

@@ -75,7 +75,7 @@ picture(panel.still(), "loss, error and a film of fixed frames")
 
 # %% [markdown]
 # The film strip in the panel above scrubs back to step 0: first grey noise, then the mean, then a floor and a far wall. What the
-# shipped checkpoint adds took 144,000 frames and 71 minutes of a CPU.
+# shipped checkpoint adds took 144,000 crops of 6,272 frames and 71 minutes of two CPU cores.
 #
 # *The paper's*: the task, masked colour and depth in and dense depth out. *Ours*: loss, optimiser and schedule (the paper's are not
 # known to us), the sizes, the rooms, and every number here.

@@ -72,7 +72,7 @@ from mask3d_viz import explore_masks, open_session
 explore_masks(open_session(folder))
 
 # %% [markdown]
-# Next: `mask3d prepare auto DIR --out STORE` writes a store once, `mask3d plan STORE` says what a run would cost,
+# Next: `mask3d prepare auto DIR --out STORE` writes a store once, `mask3d plan --data STORE` says what a run would cost,
 # `mask3d pretrain RUN --data STORE` runs it.
 #
 # *The paper's*: one RGB-D frame at a time, without pose, second view or reconstruction. *Ours*: the description of a folder, the

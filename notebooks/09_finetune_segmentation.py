@@ -13,7 +13,7 @@
 #
 # What pre-training leaves behind is one RGB encoder. Fine-tuning puts a small head on it and teaches both together to name every
 # pixel, from a few labelled pictures. Here two encoders get the same labels in the same order: one pre-trained (`micro`, which
-# ships: 32,000 rendered frames, a quarter of an hour of one CPU core), one of noise.
+# ships: 32,000 crops of 12,000 rendered frames, a quarter of an hour of one CPU core), one of noise.
 
 # %%
 from mask3d_viz import architecture
