@@ -17,6 +17,7 @@ from mask3d_core.errors import FrameError
 
 IGNORE_LABEL = 255  # semantic label of a pixel that must not be scored
 NO_INSTANCE = 0  # instance id of background
+CROWD = 65535  # instance id of several objects that the truth does not tell apart (COCO's "iscrowd"): neither one object nor background
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class RGBDFrame:
         intrinsics: the camera of this image.
         pose: camera-to-world, float64 (4, 4), or None.
         semantic: uint8 (H, W) class ids, ``IGNORE_LABEL`` where unlabelled, or None.
-        instance: int32 (H, W) object ids, ``NO_INSTANCE`` for background, or None.
+        instance: int32 (H, W) object ids, ``NO_INSTANCE`` for background, ``CROWD`` for objects not told apart, or None.
         origin: where it came from.
 
     Raises:

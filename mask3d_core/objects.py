@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mask3d_core.errors import ConfigError, Mask3DError
-from mask3d_core.frames import IGNORE_LABEL, NO_INSTANCE
+from mask3d_core.frames import CROWD, IGNORE_LABEL, NO_INSTANCE
 from mask3d_core.shapes import Bool, Int
 
 STUFF = ("wall", "floor", "ceiling", "road", "sidewalk", "building", "fence", "pole", "traffic light", "traffic sign",
@@ -55,7 +55,7 @@ class FrameObjects:
         labels: Long (k,), class ids.
         masks: Bool (k, h, w).
         is_ignored: Bool (h, w), pixels that are neither scored nor held against a detection: those without a class, objects below
-            the smallest size, and pixels of a countable class that are of no object (Cityscapes' groups of cars or persons).
+            the smallest size, and objects that the truth does not tell apart (``CROWD``).
     """
 
     boxes: Tensor
@@ -77,12 +77,12 @@ def frame_objects(semantic: Int[Tensor, "h w"], instance: Int[Tensor, "h w"], th
 
     Args:
         semantic: class ids, ``IGNORE_LABEL`` where there is none.
-        instance: ids, each of one object of this frame; 0 = none.
+        instance: ids, each of one object of this frame; 0 = none, ``CROWD`` = several, not told apart.
         things: class ids that are objects.
         smallest: objects of fewer labelled pixels are left out and ignored.
     """
     is_labelled = semantic != IGNORE_LABEL
-    is_counted = is_labelled & (instance != NO_INSTANCE)
+    is_counted = is_labelled & (instance != NO_INSTANCE) & (instance != CROWD)
     ids, place = torch.unique(instance[is_counted], return_inverse=True)
     classes = IGNORE_LABEL + 1
     votes = torch.bincount(place * classes + semantic[is_counted], minlength=len(ids) * classes).view(len(ids), classes)
@@ -93,8 +93,8 @@ def frame_objects(semantic: Int[Tensor, "h w"], instance: Int[Tensor, "h w"], th
     kept = ids[is_thing & ~is_small]
     masks = (instance[None] == kept[:, None, None]) & is_labelled
     too_small = torch.isin(instance, ids[is_small]) & is_labelled
-    is_group = torch.isin(semantic, countable) & (instance == NO_INSTANCE)
-    return FrameObjects(mask_boxes(masks), labels[is_thing & ~is_small], masks, ~is_labelled | too_small | is_group)
+    is_crowd = torch.isin(semantic, countable) & (instance == CROWD)
+    return FrameObjects(mask_boxes(masks), labels[is_thing & ~is_small], masks, ~is_labelled | too_small | is_crowd)
 
 
 def mask_boxes(masks: Bool[Tensor, "k h w"]) -> Tensor:

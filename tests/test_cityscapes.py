@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mask3d_core.errors import ConfigError, FrameError, Mask3DError
-from mask3d_core.frames import IGNORE_LABEL, NO_INSTANCE, RGBDFrame
+from mask3d_core.frames import CROWD, IGNORE_LABEL, NO_INSTANCE, RGBDFrame
 from mask3d_core.prepare import PrepareConfig, prepare
 from mask3d_core.sources import Source
 from mask3d_core.sources.cityscapes import CLASSES, Cityscapes, depth_from_disparity
@@ -35,7 +35,7 @@ def test_frames_depth_labels_and_instances(tree):
         assert (np.abs(BASELINE * frame.intrinsics.fx / frame.depth[frame.is_valid] - disparity) < 0.5 / 256 + 1e-4).all()
         assert (frame.color == 20 * i).all() and frame.intrinsics.cx == 31.5
         assert frame.semantic[0, ::16].tolist() == [IGNORE_LABEL, *map(CLASSES.index, ("road", "car", "person"))]
-        assert frame.instance[0, ::16].tolist() == [NO_INSTANCE, NO_INSTANCE, 26003, NO_INSTANCE]
+        assert frame.instance[0, ::16].tolist() == [NO_INSTANCE, NO_INSTANCE, 26003, CROWD], "people who were not told apart"
     assert str(source.read(0).origin) == "cityscapes/aachen/aachen_000000_000019"
 
 
@@ -78,7 +78,7 @@ def test_all_34_ids(tmp_path):
         assert (CLASSES[value] == scored[number]) if number in scored else value == IGNORE_LABEL, number
         thing = scored.get(number) in ("person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
         assert frame.instance[1, number] == (1000 * number + 7 if thing else NO_INSTANCE), number
-    assert not frame.instance[0].any() and list(CLASSES) == list(scored.values())
+    assert set(frame.instance[0].tolist()) == {NO_INSTANCE, CROWD} and list(CLASSES) == list(scored.values())
 
 
 def test_missing_parts(tmp_path):
@@ -158,7 +158,7 @@ def test_the_protocol_of_180_by_360_crops_nothing(tmp_path):
     at = np.ix_(rows.astype(int), columns.astype(int))
     table = {0: IGNORE_LABEL, 7: 0, 26: 13, 24: 11}
     assert (frame.semantic == np.vectorize(table.get)(labels[at])).all() and set(np.unique(frame.semantic)) == {0, 11, 13, 255}
-    assert (frame.instance == np.where(instances[at] == 26003, 26003, 0)).all()
+    assert (frame.instance == np.select([instances[at] == 26003, instances[at] == 24], [26003, CROWD], 0)).all()
     assert (frame.is_valid == np.isfinite(depth[at])).all()
     assert np.allclose(frame.depth[frame.is_valid], depth[at][frame.is_valid], rtol=0.01)
     assert frame.depth.max() > 75 and store.header.clipped_share == 0

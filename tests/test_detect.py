@@ -17,7 +17,7 @@ from PIL import Image
 from mask3d_core.batches import AugmentConfig
 from mask3d_core.cli import main
 from mask3d_core.errors import ConfigError
-from mask3d_core.frames import IGNORE_LABEL, FrameOrigin, Intrinsics, RGBDFrame
+from mask3d_core.frames import CROWD, IGNORE_LABEL, FrameOrigin, Intrinsics, RGBDFrame
 from mask3d_core.models.config import EncoderConfig
 from mask3d_core.models.detector import Detector, DetectorConfig, paste_mask
 from mask3d_core.models.starts import open_start
@@ -80,11 +80,13 @@ def test_what_an_object_is():
     assert made.masks.sum((1, 2)).tolist() == [180, 100]
     assert made.is_ignored.sum() == 20 + 9 and made.is_ignored[31, 41] and made.is_ignored[5, 10]
     assert frame_objects(*labels, things=(1, 2), smallest=9).labels.tolist() == [1, 2, 1]
+    without = labels[1].clone()
     group = torch.zeros(40, 60, dtype=torch.bool)
     group[12:18, 45:55] = True
-    labels[0][group], labels[1][group] = 1, 0  # countable, and of no object: Cityscapes' "cargroup"
+    labels[0][group], labels[1][group] = 1, CROWD
     made = frame_objects(*labels, things=(1, 2), smallest=10)
     assert made.is_ignored[group].all() and not made.masks[:, group].any() and made.labels.tolist() == [1, 1]
+    assert not frame_objects(labels[0], without, (1, 2), 10).is_ignored[group].any(), "countable and of no object: background, as a table top is"
     empty = frame_objects(*labels_of(), things=(1, 2))
     assert len(empty) == 0 and empty.boxes.shape == (0, 4) and empty.as_target()["masks"].shape == (0, 40, 60)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mask3d_core.errors import ConfigError, FrameError, Mask3DError
-from mask3d_core.frames import IGNORE_LABEL, NO_INSTANCE, FrameOrigin, Intrinsics, RGBDFrame
+from mask3d_core.frames import CROWD, IGNORE_LABEL, NO_INSTANCE, FrameOrigin, Intrinsics, RGBDFrame
 from mask3d_core.sources.cameras import read_json
 from mask3d_core.sources.images import read_color, read_labels, read_raw
 
@@ -168,7 +168,8 @@ class Cityscapes:
         if values.min() < 0 or kind.max() > LARGEST_LABEL:
             raise FrameError(f"label ids 0..{LARGEST_LABEL}, or 1000 times one plus a number", f"{values.min()}..{values.max()}",
                              "Take the original instanceIds.", path)
-        return np.where((values >= 1000) & np.isin(kind, THINGS), values, NO_INSTANCE).astype(np.int32)
+        alone = np.where(values >= 1000, values, CROWD)  # a thing's id without a number: a group, as its benchmark leaves out
+        return np.where(np.isin(kind, THINGS), alone, NO_INSTANCE).astype(np.int32)
 
     def describe(self) -> dict[str, Any]:
         """What was opened and what is missing, as plain JSON values; "outdoors": these are no rooms."""
