@@ -146,10 +146,7 @@ def _scores(axis, values: dict[str, Any], ink: str, muted: str, series: tuple[st
     axis.set_xticks(range(len(conditions)), [f"labels of{gap}{f} of the rooms" if is_share else f for f in conditions])
     axis.set_xlim(-0.5, len(conditions) - 0.5)
     axis.set_ylabel(f"{values['metric']} on test {'rooms' if is_share else 'frames'}", color=ink, fontsize=13)
-    if are_many:  # they would cover the scores
-        legend = axis.figure.legend(*axis.get_legend_handles_labels(), frameon=False, fontsize=12, loc="outside lower left", ncols=4)
-    else:
-        legend = axis.legend(frameon=False, fontsize=12, loc="best")
+    legend = axis.figure.legend(*axis.get_legend_handles_labels(), frameon=False, fontsize=12, loc="outside lower left", ncols=4)  # covers no score
     for text in legend.get_texts():
         text.set_color(ink)
 
@@ -168,8 +165,8 @@ def _differences(axis, values: dict[str, Any], muted: str, series: tuple[str, ..
     is_one = len({r["said"] for r in rows}) == 1
     axis.set_yticks(range(len(rows)), [short[r["other"]] + ("" if is_one else f", {r['said']}") for r in rows])
     reference = label_of[rows[0]["reference"]] if rows else ""
-    axis.set_xlabel(f"{reference} minus the other, {values['metric']}" + (" (turned round)" if values["metric"] == "AbsRel" else ""),
-                    color=ink, fontsize=13)
+    pair = f"the other minus {reference}" if values["metric"] == "AbsRel" else f"{reference} minus the other"  # right: it is better
+    axis.set_xlabel(f"{pair}, {values['metric']}", color=ink, fontsize=13)
     drawn_again = "frames" if any(isinstance(row["condition"], str) for row in rows) else "rooms"  # folds of real frames, or rooms
     axis.set_title(f"95 %: strong over seeds, pale over {drawn_again}", color=muted, fontsize=11)
 

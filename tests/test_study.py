@@ -568,9 +568,14 @@ def test_packing():
     assert (unpack(pack(values), "<f4", -1, 3) == values).all()
 
 
-def test_the_legend_of_many_starts_covers_no_score():
+def test_the_legend_covers_no_score():
     recorded = Path(__file__).resolve().parents[1] / "results"
-    outside, inside = (study_figure(json.loads((recorded / f"study_{name}.json").read_text())) for name in ("starts", "primary"))
-    assert [len(figure.legends) for figure in (outside, inside)] == [1, 0]
-    assert outside.axes[0].get_legend() is None and len(outside.legends[0].get_texts()) == 7
-    assert inside.axes[0].get_legend() is not None
+    for name, starts in (("starts", 7), ("primary", 4), ("depth", 4)):
+        figure = study_figure(json.loads((recorded / f"study_{name}.json").read_text()))
+        FigureCanvasAgg(figure).draw()
+        (legend,) = figure.legends
+        assert len(legend.get_texts()) == starts and all(axis.get_legend() is None for axis in figure.axes)
+        box, paper = legend.get_window_extent(), figure.bbox
+        assert all(not axis.get_window_extent().overlaps(box) for axis in figure.axes)
+        label = figure.axes[1].xaxis.label.get_window_extent()
+        assert label.x1 <= paper.x1 and label.x0 >= paper.x0, "nothing is cut off"

@@ -306,7 +306,7 @@ STUDIES: dict[str, StudyConfig] = {
         "starts", "Which of the starts helps?", "none: exploratory",
         starts=(RANDOM, COLORS_SHOWN, "mask3d", WITHOUT_DEPTH, "rgb-to-depth", "multimae", "mae"),
         where_reachable=("timm:vit_tiny_patch16_224.augreg_in21k",), seeds=3, is_exploratory=True),
-    "depth": StudyConfig("depth", "The same for depth from colour, which favours depth targets by construction.", "none: exploratory",
+    "depth": StudyConfig("depth", "Does it help to see depth in colour, which favours depth targets by construction?", "none: exploratory",
                          task="depth", seeds=3, is_exploratory=True),
     "tables": StudyConfig(
         "tables", "Does it help on real frames? Table tops, one type of scene left out in turn.", "none: exploratory",
