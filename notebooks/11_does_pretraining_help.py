@@ -148,6 +148,14 @@ factors = json.loads(path.read_text()) if path.is_file() else None
 picture(study_image(factors), "mIoU of each change to the default; differences with intervals") if factors else None
 
 # %% [markdown]
+# And asked for metres instead of names (`mask3d study depth`), which favours whoever was pre-trained on depth:
+
+# %%
+path = shipped("results", "study_depth.json")
+metres = json.loads(path.read_text()) if path.is_file() else None
+picture(study_image(metres), "AbsRel of four starts by share of labels; differences with intervals") if metres else None
+
+# %% [markdown]
 # ## A small cell of it, live
 #
 # Two starts, two seeds, sixteen rooms, two dozen steps, on this machine, now. It is **far too small to tell anything**; it
