@@ -244,9 +244,10 @@ def test_frames_that_the_start_has_seen_are_refused(rooms, segmented, tmp_path):
     with pytest.raises(ConfigError, match="were trained on by this model or its start"):
         evaluate_finetuned(model, record, ScoreConfig("train"))
     shutil.copytree(segmented, tmp_path / "other")
-    record = read_json(tmp_path / "other" / "latest.json")
-    record["data"]["rooms"] = seen_everything["data"]["rooms"]
-    (tmp_path / "other" / "latest.json").write_text(json.dumps(record))
+    for name in ("latest.json", "best.json"):
+        record = read_json(tmp_path / "other" / name)
+        record["data"]["rooms"] = seen_everything["data"]["rooms"]
+        write_json(tmp_path / "other" / name, record)
     with pytest.raises(ConfigError, match="frames in .* were in the start's own training data"):
         finetune(config_of(rooms, start=str(tmp_path / "other")), tmp_path / "run", "cpu", show=False)
 
