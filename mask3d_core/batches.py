@@ -84,6 +84,11 @@ class AugmentConfig:
     saturation: float = 0.3
     tint: float = 0.05
 
+    def problems(self) -> list[str]:
+        """Everything that is wrong, one line each."""
+        is_right = 0 < self.zoom <= 1 and 0 <= self.flip <= 1
+        return [] if is_right else [f"augment.zoom must lie in 0..1 above 0 and augment.flip in 0..1; got {self.zoom} and {self.flip}"]
+
     @staticmethod
     def none() -> AugmentConfig:
         """No augmentation: the centre crop."""

@@ -329,6 +329,11 @@ def test_everything_wrong_is_said_at_once():
     with pytest.raises(ConfigError) as caught:
         finetune_config(task="guess", label_fraction=0.0, layer_decay=2.0, head=HeadConfig("deep"))
     assert len(caught.value.problems) == 4
+    for changes, words in (({"shape": EncoderConfig(width=32, heads=3)}, r"shape.width must be a multiple of 4 and of its heads \(3\); got 32"),
+                           ({"shape": EncoderConfig(heads=0)}, "shape.width, depth and heads must be at least 1"),
+                           ({"augment": AugmentConfig(zoom=5.0)}, "augment.zoom must lie in 0..1")):
+        with pytest.raises(ConfigError, match=words):
+            finetune_config(**changes)
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------

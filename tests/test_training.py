@@ -250,7 +250,7 @@ def test_two_ranks_draw_apart_and_go_on_exactly(tmp_path):
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 
-def test_a_non_finite_loss_changes_nothing_and_a_lasting_one_stops_the_run(tmp_path):
+def test_a_non_finite_loss_changes_nothing_and_a_lasting_one_stops_the_run(tmp_path, capsys):
     task, batches = make_task()
     engine = Engine(task, CONFIG.fit, tmp_path, torch.device("cpu"), 4)
     source = batches.iterate()
@@ -270,6 +270,8 @@ def test_a_non_finite_loss_changes_nothing_and_a_lasting_one_stops_the_run(tmp_p
     engine.train_step(source)
     assert engine.skipped == 0
     task.loss = broken
+    fit(task, batches, dataclasses.replace(CONFIG.fit, steps=2), tmp_path / "short", "cpu")
+    assert "the last 2 step(s) had a non-finite gradient" in "".join(capsys.readouterr())
     with pytest.raises(Mask3DError, match="non-finite"):
         fit(task, batches, dataclasses.replace(CONFIG.fit, steps=9, max_skipped=3), tmp_path / "run", "cpu", show=False)
 

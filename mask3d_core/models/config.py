@@ -29,6 +29,16 @@ class EncoderConfig:
     depth: int = 12
     heads: int = 3
 
+    def problems(self, name: str) -> list[str]:
+        """Everything that is wrong, one line each; ``name`` is the key that it stands under."""
+        if self.timm:
+            return []
+        if min(self.width, self.depth, self.heads) < 1:
+            return [f"{name}.width, depth and heads must be at least 1; got {self.width}, {self.depth}, {self.heads}"]
+        if self.width % 4 or self.width % self.heads:
+            return [f"{name}.width must be a multiple of 4 and of its heads ({self.heads}); got {self.width}"]
+        return []
+
 
 @dataclass(frozen=True)
 class DepthTarget:
@@ -118,8 +128,7 @@ class ModelConfig:
             need(side > 0 and side % self.patch == 0,
                  f"model.image_size must be multiples of the patch ({self.patch}); got {self.image_size}")
         for name, encoder in (("rgb", self.rgb), ("depth", self.depth)):
-            need(bool(encoder.timm) or (encoder.width % 4 == 0 and encoder.width % encoder.heads == 0),
-                 f"model.{name}.width must be a multiple of 4 and of its heads; got {encoder.width}")
+            found += encoder.problems(f"model.{name}")
         need(self.decoder_width % 4 == 0 and self.decoder_width % self.decoder_heads == 0,
              f"model.decoder_width must be a multiple of 4 and of its heads; got {self.decoder_width}")
         return found

@@ -120,7 +120,7 @@ class PretrainConfig:
     def problems(self) -> list[str]:
         """Everything that is wrong, one line each."""
         found = (self.model.problems() + self.mask.problems(self.model.inputs) + self.loss.problems()
-                 + self.fit.problems())
+                 + self.augment.problems() + self.fit.problems())
         if self.loss.relative and (self.model.anchor == "none" or "depth" not in self.model.targets):
             found.append("loss.relative measures against the model's anchor: it needs model.anchor=spline and a depth target")
         if not self.init:
@@ -131,8 +131,6 @@ class PretrainConfig:
             found.append(f"eval_frames must be at least 1 and preview at least 0; got {self.eval_frames}, {self.preview}")
         if not 0 <= self.rooms_sensor <= 1:
             found.append(f"rooms_sensor is a share in 0..1; got {self.rooms_sensor}")
-        if not (0 < self.augment.zoom <= 1 and 0 <= self.augment.flip <= 1):
-            found.append(f"augment.zoom must lie in 0..1 above 0 and augment.flip in 0..1; got {self.augment}")
         return found
 
     def validate(self) -> PretrainConfig:

@@ -142,7 +142,8 @@ class FinetuneConfig:
 
     def problems(self) -> list[str]:
         """Everything that is wrong, one line each."""
-        found = self.head.problems() + self.depth.problems() + self.detect.problems() + self.fit.problems()
+        found = (self.shape.problems("shape") + self.head.problems() + self.depth.problems() + self.detect.problems()
+                 + self.augment.problems() + self.fit.problems())
         for name, allowed in (("task", TASKS), ("view", VIEWS), ("select", SELECTIONS)):
             if getattr(self, name) not in allowed:
                 found.append(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")

@@ -187,6 +187,8 @@ class _Loop:
             self.progress.note(f"loss {record['loss']:.4f} {rate:.0f} frames/s")
             if self.on_step:
                 self.on_step(self.engine.step, record)
+        if skipped and self.engine.step == self.config.steps:
+            self.progress.say(f"the last {skipped} step(s) had a non-finite gradient and changed nothing: lower fit.learning_rate")
         if skipped >= self.config.max_skipped:
             raise DivergedError("finite losses", f"{skipped} steps in a row with a non-finite gradient",
                               "Lower fit.learning_rate or use fit.precision=float32; the last saved state is whole.",
