@@ -18,6 +18,7 @@ from mask3d_core.errors import FrameError
 IGNORE_LABEL = 255  # semantic label of a pixel that must not be scored
 NO_INSTANCE = 0  # instance id of background
 CROWD = 65535  # instance id of several objects that the truth does not tell apart (COCO's "iscrowd"): neither one object nor background
+FARTHEST_PNG = 65534  # of a 16-bit depth picture that we write; 65535 is what many readers take for "not measured"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mask3d_core.errors import Mask3DError
-from mask3d_core.frames import IGNORE_LABEL, Intrinsics, nearest_indices
+from mask3d_core.frames import FARTHEST_PNG, IGNORE_LABEL, Intrinsics, nearest_indices
 from mask3d_core.files import write_json
 from mask3d_core.objects import decode_mask
 from mask3d_core.sources.images import read_color
@@ -23,7 +23,6 @@ from mask3d_core.sources.images import read_color
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 FIELD_OF_VIEW = 60.0  # degrees, horizontal, where no camera is given
 DEPTH_PICTURES = {1000.0: "depth_mm", 100.0: "depth_cm"}  # units of the 16-bit PNG per metre, and what it is called
-FARTHEST = 65534  # in those units; 65535 is what many readers take for "not measured"
 STRIP = 64  # rows of a large picture whose classes are found at a time
 
 
@@ -137,7 +136,7 @@ def predict_picture(model: torch.nn.Module, record: dict[str, Any], color: np.nd
         seen = torch.from_numpy(camera.resized(size[0] / height, size[1] / width).as_array())[None].to(place)
         depth = model.metres(model(picture), seen)[0].cpu().numpy()
         depth = depth[nearest_indices(size[0], height)][:, nearest_indices(size[1], width)]
-        far = record.get("training", {}).get("depth", {}).get("max_depth", 0.0) > FARTHEST / 1000
+        far = record.get("training", {}).get("depth", {}).get("max_depth", 0.0) > FARTHEST_PNG / 1000
         return PicturePrediction(name, color, (height, width), depth=depth, notes=notes, depth_units=100.0 if far else 1000.0)
     return PicturePrediction(name, color, (height, width), objects=detected(model, picture, (height, width)), class_names=names)
 
@@ -202,7 +201,7 @@ def write_prediction(made: PicturePrediction, out: str | Path) -> list[Path]:
         Image.fromarray(made.semantic).save(written[-1])
     if made.depth is not None:
         written.append(out / f"{made.name}_{DEPTH_PICTURES[made.depth_units]}.png")
-        Image.fromarray(np.clip(np.rint(made.depth * made.depth_units), 1, FARTHEST).astype(np.uint16)).save(written[-1])
+        Image.fromarray(np.clip(np.rint(made.depth * made.depth_units), 1, FARTHEST_PNG).astype(np.uint16)).save(written[-1])
         written.append(out / f"{made.name}_depth.npz")
         np.savez_compressed(written[-1], depth=made.depth)
     if made.objects is not None:

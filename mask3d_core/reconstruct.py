@@ -13,7 +13,7 @@ import torch
 from mask3d_core.batches import Batch, from_frames
 from mask3d_core.errors import ConfigError, Mask3DError
 from mask3d_core.evaluation.metrics import counted_pixels, depth_metrics
-from mask3d_core.frames import RGBDFrame
+from mask3d_core.frames import FARTHEST_PNG, RGBDFrame
 from mask3d_core.geometry import unproject, write_ply
 from mask3d_core.masking import Masks, to_pixels
 from mask3d_core.models.mask3d import Mask3D
@@ -104,7 +104,7 @@ def write_reconstruction(result: Reconstruction, out: str | Path) -> list[Path]:
     written = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        millimetres = np.clip(np.rint(result.prediction * PNG_UNITS), 0, 65535).astype(np.uint16)
+        millimetres = np.clip(np.rint(result.prediction * PNG_UNITS), 0, FARTHEST_PNG).astype(np.uint16)
         Image.fromarray(millimetres).save(out / "prediction_mm.png")
         np.savez_compressed(
             out / "prediction.npz", prediction=result.prediction, pasted=result.pasted, depth=result.depth,
@@ -119,7 +119,7 @@ def write_reconstruction(result: Reconstruction, out: str | Path) -> list[Path]:
         facts: dict[str, Any] = {
             "frame": result.name, "ratios": list(result.ratios), "seed": result.seed, "scores": result.scores,
             "scored_over": "hidden valid pixels", "is_scale_assumed": result.is_scale_assumed,
-            "prediction_mm.png": "16 bit, 1000 units per metre, nothing pasted"}
+            "prediction_mm.png": "16 bit, 1000 units per metre, at most 65.534 m, nothing pasted"}
         (out / "reconstruction.json").write_text(json.dumps(facts, indent=1))
     except OSError as problem:
         raise Mask3DError("a folder that can be written", str(problem), "Choose another --out or free space.",

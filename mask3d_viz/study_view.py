@@ -156,7 +156,7 @@ def _differences(axis, values: dict[str, Any], muted: str, series: tuple[str, ..
     rows = list(reversed(values["contrasts"]))
     for y, row in enumerate(rows):
         seeds, rooms = row["over_seeds"], row["over_rooms"]
-        color = {"higher": series[0], "lower": series[1]}.get(row["verdict"], muted)
+        color = {"better": series[0], "worse": series[1]}.get(row["verdict"], muted)
         if seeds["low"] is not None:
             axis.plot([seeds["low"], seeds["high"]], [y + 0.12] * 2, color=color, linewidth=3)
         axis.plot([rooms["low"], rooms["high"]], [y - 0.12] * 2, color=color, linewidth=3, alpha=0.5)

@@ -36,6 +36,15 @@ def run(store, tmp_path_factory):
     return place
 
 
+def test_a_flag_that_is_given_again_adds_to_the_first(tmp_path, capsys):
+    flags = {"--set", "--ratios"}
+    said = "study long --set a=1 b=--x --report --set c=-1 --workers 2 --set=d=2 -h -- --set z".split()
+    assert cli.gathered(said, flags) == "study long --set a=1 b=--x c=-1 d=2 --report --workers 2 -h -- --set z".split()
+    assert cli.gathered(["--seed", "1", "--seed", "2"], flags) == ["--seed", "1", "--seed", "2"], "one value: the last, as everywhere"
+    assert cli.main(["study", "primary", "--plan", "--set", "seedz=3", "--workers", "1", "--set", "stepz=4"]) == 2
+    assert "seedz" in (words := capsys.readouterr().err) and "stepz" in words
+
+
 def test_prepare_and_doctor(store, capsys):
     opened = Store(store)
     assert len(opened) == 16 and opened.header.source["source"] == "rooms"

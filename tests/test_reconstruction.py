@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_training import MODEL
 from tests.conftest import make_frame
 
 from mask3d_core.errors import ConfigError
 from mask3d_core.masking import Masks
 from mask3d_core.models import CONTROLS, Mask3D
-from mask3d_core.reconstruct import reconstruct
+from mask3d_core.reconstruct import reconstruct, write_reconstruction
 from mask3d_core.training.log import expected_band, reference_curve
 from mask3d_viz.reconstruction import cloud_stills, draw_curve, panel, preview_image, save_pictures
 from dataclasses import replace
@@ -57,6 +58,12 @@ def test_pictures_are_written_and_differ(model, tmp_path):
     assert [path.name for path in save_pictures(result, tmp_path)] == ["panel.png", "cloud.png", "provenance.png"]
     stills = [cloud_stills(result, mode=mode) for mode in ("rgb", "provenance", "error")]
     assert not np.array_equal(stills[0], stills[1]) and not np.array_equal(stills[0], stills[2])
+
+
+def test_depth_beyond_the_range_of_a_picture_is_not_written_as_a_hole(model, tmp_path):
+    result = reconstruct(model, make_frame(64, 80), (0.5, 0.5))
+    write_reconstruction(replace(result, prediction=result.prediction * 0 + 90.0), tmp_path)
+    assert (np.asarray(Image.open(tmp_path / "prediction_mm.png")) == 65534).all(), "65535 is read as not measured"
 
 
 def test_a_model_without_depth_is_refused():

@@ -523,7 +523,7 @@ def cells(first, second, rooms=40, seed=0):
     return made
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(0.05, "higher"), (-0.05, "lower"), (0.0, "not told apart")])
+@pytest.mark.parametrize(("gain", "verdict"), [(0.05, "better"), (-0.05, "worse"), (0.0, "not told apart")])
 def test_a_known_difference_is_found(gain, verdict):
     noise = np.array([0.0, 0.01, -0.01, 0.005, -0.005])
     reference, other = cells(gain + noise, 0.6 * noise[::-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from typing import Annotated, Union
 
 import tyro
@@ -10,7 +11,7 @@ import tyro
 from mask3d_core.cli.data import Doctor, Download, Prepare
 from mask3d_core.cli.downstream import Finetune, Predict, Probe
 from mask3d_core.cli.keys import Keys
-from mask3d_core.cli.options import change_config
+from mask3d_core.cli.options import change_config, gathered
 from mask3d_core.cli.show import Demo, Lab
 from mask3d_core.cli.study import Study
 from mask3d_core.cli.training import Evaluate, Export, Plan, Pretrain, Reconstruct
@@ -25,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. 0 done, 1 findings, 2 a wrong input (one line), 130 stopped and saved."""
     union = Union[tuple(Annotated[kind, tyro.conf.subcommand(name, prefix_name=False)]  # noqa: UP007
                         for name, kind in COMMANDS.items())]
-    command = tyro.cli(union, prog="mask3d", args=arguments, description=(
+    many = {f"--{field.name}" for kind in COMMANDS.values() for field in fields(kind) if isinstance(field.default, tuple)}
+    words = gathered(sys.argv[1:] if arguments is None else arguments, many)
+    command = tyro.cli(union, prog="mask3d", args=words, description=(
         "Mask3D: masked RGB-D pre-training that teaches a plain 2D vision transformer the third dimension."))
     try:
         return command.run()

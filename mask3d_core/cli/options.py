@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,35 @@ from mask3d_core.errors import ConfigError
 
 Positional = tyro.conf.Positional
 MARGIN = 16  # pixels that a store's frames are larger than a run's, for crops
+
+
+def gathered(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """``--set a --set b`` as ``--set a b``: the parser would take the last of them alone, and say nothing.
+
+    Args:
+        arguments: of a command line.
+        flags: those that take any number of values, "--set" for example.
+    """
+    arguments, rest = list(arguments), []
+    if "--" in arguments:
+        rest = arguments[arguments.index("--"):]
+        arguments = arguments[:len(arguments) - len(rest)]
+    taking: list[str] = []  # a flag and what follows it
+    parts, first = [taking], {}
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if name in flags:
+            if name not in first:
+                first[name] = [name]
+                parts.append(first[name])
+            taking = first[name]
+            taking += [value] if equals else []
+        elif word.startswith("--") or (word.startswith("-") and word[1:2].isalpha()):
+            taking = [word]
+            parts.append(taking)
+        else:
+            taking.append(word)
+    return [word for part in parts for word in part] + rest
 
 
 def options_of(pairs: tuple[str, ...]) -> dict[str, Any]:

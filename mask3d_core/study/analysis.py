@@ -75,7 +75,7 @@ class Contrast:
         high = [e.high for e in (self.over_seeds, self.over_rooms)]
         if None in low or not self.p_holm < 0.05:
             return "not told apart"
-        return "higher" if min(low) > 0 else "lower" if max(high) < 0 else "not told apart"
+        return "better" if min(low) > 0 else "worse" if max(high) < 0 else "not told apart"
 
 
 @dataclass(frozen=True)
