@@ -24,6 +24,7 @@ from mask3d_core.training.config import pretrain_config
 from mask3d_core.training.precision import autocast, choose_precision, parse_device
 
 FEWEST_SEEDS = 3  # with fewer, Student's t says next to nothing
+RENDERED = 64  # frames at a time, as prepare reads them
 DRAWS = 8  # steps over which FLOPs are averaged where a start draws its ratios from several
 
 
@@ -135,7 +136,7 @@ def _finetuning_seconds(config: StudyConfig, place: torch.device, steps: int) ->
 
 
 def _rendering_seconds(config: StudyConfig, study: Study | None) -> float:
-    """Of the rooms that are not there, from one room."""
+    """Of the rooms that are not there, from as many frames as are rendered at a time."""
     sources = room_sources(config)
     if study is not None:
         paths = store_paths(config, study.folder.parent / "rooms")
@@ -143,9 +144,11 @@ def _rendering_seconds(config: StudyConfig, study: Study | None) -> float:
     if not sources:
         return 0.0
     source = next(iter(sources.values()))
+    source.read_batch(range(source.config.views_per_room))  # the first room of a process takes several times as long
+    frames = min(len(source), RENDERED)
     began = time.perf_counter()
-    source.read_batch(range(source.config.views_per_room))
-    return (time.perf_counter() - began) / source.config.views_per_room * sum(len(source) for source in sources.values())
+    source.read_batch(range(frames))
+    return (time.perf_counter() - began) / frames * sum(len(source) for source in sources.values())
 
 
 def fit_budget(cost: StudyCost, minutes: float) -> tuple[StudyCost, list[str]]:
