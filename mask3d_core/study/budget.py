@@ -13,6 +13,7 @@ import torch
 from mask3d_core.batches import Batch
 from mask3d_core.models.dense import DenseConfig, DenseModel
 from mask3d_core.models.mask3d import Mask3D
+from mask3d_core.prepare import PrepareConfig
 from mask3d_core.store import HEADER
 from mask3d_core.study.config import StudyConfig, is_pretrained_here, label_of
 from mask3d_core.study.data import room_sources, store_paths
@@ -24,7 +25,6 @@ from mask3d_core.training.config import pretrain_config
 from mask3d_core.training.precision import autocast, choose_precision, parse_device
 
 FEWEST_SEEDS = 3  # with fewer, Student's t says next to nothing
-RENDERED = 64  # frames at a time, as prepare reads them
 DRAWS = 8  # steps over which FLOPs are averaged where a start draws its ratios from several
 
 
@@ -145,7 +145,7 @@ def _rendering_seconds(config: StudyConfig, study: Study | None) -> float:
         return 0.0
     source = next(iter(sources.values()))
     source.read_batch(range(source.config.views_per_room))  # the first room of a process takes several times as long
-    frames = min(len(source), RENDERED)
+    frames = min(len(source), PrepareConfig.chunk_frames)
     began = time.perf_counter()
     source.read_batch(range(frames))
     return (time.perf_counter() - began) / frames * sum(len(source) for source in sources.values())
